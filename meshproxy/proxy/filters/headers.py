@@ -1,0 +1,149 @@
+"""Sets, adds and removes headers, on the way in and on the way out.
+
+As in Envoy, a header that is set loses all its former values and moves to the end; levels are applied one after the
+other, the destination's before the route's, so that the route has the last word
+(https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#custom-request-response-headers).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from ...snapshot import HEADER_OPERATORS, HeaderMutations
+from ..http.failures import Failure
+from ..http.message import Headers, Request, Response, Service, header
+
+Value = Callable[[Request], bytes]
+Mutation = Callable[[Headers, Request], Headers]
+
+
+def request_headers(levels: Sequence[HeaderMutations], service: Service) -> Service:
+    """`service`, given requests with changed headers."""
+    change = mutation(levels)
+    if change is None:
+        return service
+
+    async def changing(request: Request) -> Response:
+        request.headers = change(request.headers, request)
+        return await service(request)
+
+    return changing
+
+
+def response_headers(levels: Sequence[HeaderMutations], service: Service) -> Service:
+    """`service`, its responses with changed headers; a failure's response is changed as any other."""
+    change = mutation(levels)
+    if change is None:
+        return service
+
+    async def changing(request: Request) -> Response:
+        try:
+            response = await service(request)
+        except Failure as failure:
+            request.flags = failure.kind.flags
+            request.details = failure.details
+            return failure.respond(request, change([], request))
+        response.headers = change(response.headers, request)
+        return response
+
+    return changing
+
+
+def mutation(levels: Sequence[HeaderMutations]) -> Mutation | None:
+    """All levels' changes as one; None when there are none."""
+    steps = [_level(level) for level in levels if level]
+    if not steps:
+        return None
+    if len(steps) == 1:
+        return steps[0]
+
+    def change(headers: Headers, request: Request) -> Headers:
+        for step in steps:
+            headers = step(headers, request)
+        return headers
+
+    return change
+
+
+def _level(mutations: HeaderMutations) -> Mutation:
+    # Within a level Envoy removes first, then sets, then adds.
+    sets = [(added.name.encode(), value(added.value)) for added in mutations.add if not added.append]
+    adds = [(added.name.encode(), value(added.value)) for added in mutations.add if added.append]
+    gone = frozenset(name.encode() for name in mutations.remove) | {name for name, _ in sets}
+    added = sets + adds
+
+    def change(headers: Headers, request: Request) -> Headers:
+        # Values may quote headers that are removed here: they are read before.
+        fields = [(name, text(request)) for name, text in added]
+        kept = [field for field in headers if field[0] not in gone]
+        # Envoy adds no header whose value came out empty.
+        return kept + [field for field in fields if field[1]]
+
+    return change
+
+
+_OPERATOR = re.compile(r"%(?:%|([A-Z_]+)(?:\(([^)]*)\))?%)")
+
+
+def value(text: str) -> Value:
+    """A header's value, its command operators replaced at each request."""
+    parts: list[Value] = []
+    copied = 0
+    for found in _OPERATOR.finditer(text):
+        parts.append(_constant(text[copied : found.start()]))
+        parts.append(_constant("%") if found[1] is None else _operator(found[1], found[2]))
+        copied = found.end()
+    parts.append(_constant(text[copied:]))
+    if copied == 0:
+        return parts[-1]
+    return lambda request: b"".join([part(request) for part in parts])
+
+
+def _constant(text: str) -> Value:
+    encoded = text.encode()
+    return lambda request: encoded
+
+
+def _operator(name: str, argument: str | None) -> Value:
+    if name == "REQ":
+        return _request_header((argument or "").lower())
+    return _OPERATORS[name]
+
+
+def _request_header(name: str) -> Value:
+    part = _REQUEST_PARTS.get(name)
+    if part is not None:
+        return part
+    key = name.encode()
+    return lambda request: header(request.headers, key) or b""
+
+
+_REQUEST_PARTS: dict[str, Value] = {
+    ":method": lambda request: request.method,
+    ":authority": lambda request: request.authority,
+    "host": lambda request: request.authority,
+    ":path": lambda request: request.path,
+    ":scheme": lambda request: request.scheme,
+}
+
+_HOSTNAME = socket.gethostname().encode()
+
+_OPERATORS: dict[str, Value] = {
+    "DOWNSTREAM_LOCAL_ADDRESS": lambda request: request.local_address.encode(),
+    "DOWNSTREAM_REMOTE_ADDRESS": lambda request: request.peer_address.encode(),
+    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": lambda request: request.peer,
+    "HOSTNAME": lambda request: _HOSTNAME,
+    "PROTOCOL": lambda request: request.protocol,
+    "ROUTE_NAME": lambda request: request.route_name.encode(),
+    "START_TIME": lambda request: _timestamp(request.arrived),
+    "UPSTREAM_CLUSTER": lambda request: request.upstream_cluster.encode(),
+    "UPSTREAM_HOST": lambda request: request.upstream_host.encode(),
+}
+assert _OPERATORS.keys() | {"REQ"} == HEADER_OPERATORS
+
+
+def _timestamp(seconds: float) -> bytes:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()

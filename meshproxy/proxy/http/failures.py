@@ -1,0 +1,111 @@
+"""The one table of failures: what went wrong, and the response each becomes.
+
+Code that finds something wrong raises `Failure` with a line of this table, and `local_reply` is what turns one
+into a response. Status, response flag, details and body are Envoy's, as it answers under Istio
+(https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage, "response flags", and
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/response_code_details).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import quote_from_bytes
+
+from .message import Headers, Request, Response, header, set_header
+
+_RESET = "upstream connect error or disconnect/reset before headers. reset reason: "
+
+
+class Kind(NamedTuple):
+    """One line of the table. `details` is what the access log says when the place of failure adds nothing."""
+
+    status: int
+    flags: str
+    details: str
+    body: str = ""
+
+
+BAD_REQUEST = Kind(400, "DPE", "http1.codec_error", "Bad Request")
+MISSING_HOST = Kind(400, "", "missing_host_header")
+INVALID_AUTHORITY = Kind(400, "DPE", "http.invalid_authority", "Bad Request")
+HEADERS_TOO_LARGE = Kind(431, "DPE", "http1.headers_too_large", "Request Header Fields Too Large")
+TOO_MANY_HEADERS = Kind(431, "DPE", "http1.too_many_headers", "Request Header Fields Too Large")
+REQUEST_HEADER_TIMEOUT = Kind(408, "", "request_header_timeout", "request header timeout")
+UNSUPPORTED_TRANSFER_ENCODING = Kind(501, "DPE", "http1.invalid_transfer_encoding", "Not Implemented")
+
+PATH_NORMALIZATION_FAILED = Kind(400, "", "path_normalization_failed")
+ABSOLUTE_PATH_REJECTED = Kind(404, "", "absolute_path_rejected")
+UPGRADE_NOT_ALLOWED = Kind(403, "", "upgrade_failed")
+ROUTE_NOT_FOUND = Kind(404, "NR", "route_not_found")
+CLUSTER_NOT_FOUND = Kind(503, "NC", "cluster_not_found")
+
+NO_HEALTHY_UPSTREAM = Kind(503, "UH", "no_healthy_upstream", "no healthy upstream")
+CONNECTION_FAILURE = Kind(
+    503,
+    "UF",
+    "upstream_reset_before_response_started{remote_connection_failure}",
+    _RESET + "remote connection failure",
+)
+CONNECTION_TIMEOUT = Kind(
+    503, "UF", "upstream_reset_before_response_started{connection_timeout}", _RESET + "connection timeout"
+)
+CONNECTION_TERMINATION = Kind(
+    503,
+    "UC",
+    "upstream_reset_before_response_started{connection_termination}",
+    _RESET + "connection termination",
+)
+PROTOCOL_ERROR = Kind(502, "UPE", "upstream_reset_before_response_started{protocol_error}", _RESET + "protocol error")
+
+# After the head has gone out there is no status left to send: the connection is cut, and the log says why.
+RESPONSE_BROKEN_OFF = Kind(0, "UPE", "upstream_reset_after_response_started{protocol_error}")
+DOWNSTREAM_DISCONNECT = Kind(0, "DC", "downstream_remote_disconnect")
+DRAIN_TIMEOUT = Kind(0, "DT", "drain_timeout")
+INTERNAL_ERROR = Kind(500, "", "internal_error", "internal error")
+
+
+class Failure(Exception):
+    """Something went wrong that has its line in the table; `details` tells more than the line can."""
+
+    def __init__(self, kind: Kind, details: str = "") -> None:
+        super().__init__(details or kind.details)
+        self.kind = kind
+        self.details = details or kind.details
+
+    def respond(self, request: Request | None, headers: Headers | None = None) -> Response:
+        """The local reply, with `headers` besides its own."""
+        return local_reply(request, self.kind.status, self.kind.body.encode(), headers)
+
+
+# https://grpc.github.io/grpc/core/md_doc_http-grpc-status-mapping.html, as Envoy applies it to its own replies
+_GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_GRPC_UNKNOWN = 2
+
+
+def local_reply(request: Request | None, status: int, body: bytes, headers: Headers | None = None) -> Response:
+    """A response from here, in the form of Envoy's: plain text, unless `headers` say otherwise.
+
+    A gRPC request is answered as gRPC is: 200, with the status in `grpc-status` and the body in `grpc-message`.
+    """
+    headers = [field for field in headers or () if field[0] != b"content-length"]
+    names = [name for name, _ in headers]
+    if request is not None and _is_grpc(request):
+        set_header(headers, b"content-type", b"application/grpc")
+        headers.append((b"grpc-status", b"%d" % _GRPC_STATUS.get(status, _GRPC_UNKNOWN)))
+        if body:
+            headers.append((b"grpc-message", quote_from_bytes(body, safe=_GRPC_MESSAGE_SAFE).encode()))
+        return Response(200, headers)
+    if body:
+        headers.append((b"content-length", b"%d" % len(body)))
+        if b"content-type" not in names:
+            headers.append((b"content-type", b"text/plain"))
+    return Response(status, headers, body)
+
+
+# Percent-Encoded in https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: %x20-%x24 / %x26-%x7E
+_GRPC_MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
+
+
+def _is_grpc(request: Request) -> bool:
+    content_type = header(request.headers, b"content-type") or b""
+    return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")

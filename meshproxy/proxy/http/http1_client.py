@@ -1,0 +1,185 @@
+"""The upstream side of HTTP/1.1: one connection, one exchange at a time (RFC 9112).
+
+Rule: an exchange ends exactly once, whatever happens: `release` is called with True when the connection can serve
+another request, with False when it is spent. That happens when the response's body ends, fails or is closed, and at
+the latest when `exchange` raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from ..transport import Transport
+from .failures import CONNECTION_TERMINATION, PROTOCOL_ERROR, RESPONSE_BROKEN_OFF, Failure
+from .http1_bodies import UNTIL_CLOSE, BodyError
+from .http1_codec import (
+    HeadLimits,
+    ResponseHead,
+    chunk,
+    last_chunk,
+    read_response_head,
+    request_head,
+)
+from .http1_connection import Http1Connection, ReceivedBody
+from .message import Body, Request, Response
+
+# Upstreams are trusted with larger heads than clients are; Envoy too takes more than 60 KiB from them.
+_RESPONSE_LIMITS = HeadLimits(max_bytes=256 * 1024, max_fields=100)
+
+# Of these, a request without a body is written without a Content-Length; of others, with one of 0, as Envoy does.
+_BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
+
+
+class Http1ClientConnection(Http1Connection):
+    """A connection to an endpoint, in use by one exchange or idle in its pool."""
+
+    __slots__ = ("_busy", "_keep_alive", "_release", "_request_sent", "idle_since", "requests")
+
+    def __init__(self, transport: Transport, release: Callable[[Http1ClientConnection, bool], None]) -> None:
+        super().__init__(transport)
+        self._release = release
+        self._busy = False
+        self._keep_alive = True
+        self._request_sent = False
+        self.requests = 0
+        self.idle_since = 0.0
+
+    def __repr__(self) -> str:
+        state = "closed" if self.transport.closed else "busy" if self._busy else "idle"
+        return f"<Http1ClientConnection {state}, {self.requests} requests>"
+
+    async def exchange(self, request: Request) -> Response:
+        """Send a request and return the response, whose body may still be coming.
+
+        A request whose body is still coming is sent by a task of its own, in `request.nursery`. Raises `Failure`:
+        `CONNECTION_TERMINATION` when nothing at all was answered, `PROTOCOL_ERROR` when it was no HTTP.
+        """
+        self._busy = True
+        self.requests += 1
+        try:
+            await self._send(request)
+            return self._response(request, await self._read_head(request))
+        except BaseException:
+            self.finish(False)
+            raise
+
+    def finish(self, reusable: bool) -> None:
+        """The exchange is over. Only the first call counts."""
+        if self._busy:
+            self._busy = False
+            reusable = reusable and self._keep_alive and self._request_sent and not self.buffer
+            if not reusable:
+                self.transport.close()
+            self._release(self, reusable)
+
+    async def _send(self, request: Request) -> None:
+        body = request.body
+        if isinstance(body, bytes):
+            headers = request.headers
+            if not body and request.method not in _BODYLESS_METHODS and not _has_length(headers):
+                headers = [*headers, (b"content-length", b"0")]
+            data = request_head(request.method, request.path, request.authority, headers) + body
+            self._request_sent = True
+        else:
+            headers = request.headers
+            chunked = body.length is None and not request.upgrade
+            if request.upgrade:
+                headers = [*headers, (b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
+            data = request_head(request.method, request.path, request.authority, headers, chunked)
+            self._request_sent = False
+        try:
+            await self.transport.send(data)
+        except OSError:
+            self._keep_alive = False  # an answer may have come before the connection broke: read on
+        if not isinstance(body, bytes) and not request.upgrade:
+            _nursery(request).start_soon(self._send_body, body, chunked)
+
+    async def _send_body(self, body: Body, chunked: bool) -> None:
+        try:
+            while piece := await body.receive():
+                await self.transport.send(chunk(piece) if chunked else piece)
+            if chunked:
+                await self.transport.send(last_chunk(body.trailers))
+            elif body.length is None:
+                self.transport.send_end()  # an upgraded connection: the client has no more to say
+            self._request_sent = True
+        except OSError:
+            # The upstream wants no more of it. Whether it has answered, the other task finds out.
+            self._keep_alive = False
+        finally:
+            body.close()
+
+    async def _read_head(self, request: Request) -> ResponseHead:
+        method = request.method
+        while True:
+            if self.buffer:
+                found = read_response_head(self.buffer, _RESPONSE_LIMITS, method)
+                if found is not None:
+                    head, end = found
+                    self.buffer = self.buffer[end:]
+                    if head.status >= 200:
+                        return head
+                    if head.status == 101:
+                        return self._upgraded(request, head)
+                    await request.downstream.send_informational(head.status, head.headers)
+                    continue
+            try:
+                more = await self.fill()
+            except OSError as error:
+                raise self._no_answer() from error
+            if not more:
+                raise self._no_answer()
+
+    def _upgraded(self, request: Request, head: ResponseHead) -> ResponseHead:
+        """From here on both sides say what they like. What the client said early was kept back until now: had the
+        upstream not agreed, it would have read that as requests which nobody routed."""
+        body = request.body
+        if not request.upgrade or isinstance(body, bytes):
+            raise Failure(PROTOCOL_ERROR)
+        _nursery(request).start_soon(self._send_body, body, False)
+        return head._replace(framing=UNTIL_CLOSE, keep_alive=False)
+
+    def _no_answer(self) -> Failure:
+        return Failure(PROTOCOL_ERROR if self.buffer else CONNECTION_TERMINATION)
+
+    def _response(self, request: Request, head: ResponseHead) -> Response:
+        self._keep_alive = self._keep_alive and head.keep_alive
+        framing = head.framing
+        if framing == 0:
+            self.finish(True)
+            return Response(head.status, head.headers)
+        buffer = self.buffer
+        if framing == len(buffer):
+            self.buffer = b""
+            self.finish(True)
+            return Response(head.status, head.headers, buffer)
+        return Response(head.status, head.headers, _ResponseBody(self, framing))
+
+
+class _ResponseBody(ReceivedBody):
+    __slots__ = ()
+    _connection: Http1ClientConnection
+
+    def _ended(self) -> None:
+        self._connection.finish(True)
+
+    def _lost(self, error: Exception) -> Failure:
+        self._connection.finish(False)
+        return Failure(RESPONSE_BROKEN_OFF)
+
+    def _malformed(self, error: BodyError) -> Failure:
+        return self._lost(error)
+
+    def close(self) -> None:
+        self._connection.finish(False)
+
+
+def _nursery(request: Request) -> trio.Nursery:
+    assert request.nursery is not None, "a request with a streaming body has a nursery"
+    return request.nursery
+
+
+def _has_length(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-length" for name, _ in headers)

@@ -1,0 +1,407 @@
+"""HTTP/1.1 without I/O: bytes in, heads and body pieces out; and the way back (RFC 9112).
+
+Rules:
+
+1. Nothing here reads, writes, waits or tells the time. Every function can be tested with bytes.
+2. The fast path is one regular expression over a whole head. It accepts only what h11 reads in the same way; what it
+   does not accept goes, unchanged, to h11, which decides. A property test holds the two together.
+3. Every quantifier over untrusted bytes is possessive (`++`, `*+`): no input makes the expressions backtrack, so the
+   time to read a head is linear in its length.
+4. Where the RFC lets a recipient be lenient and the leniency has been used for request smuggling (obs-fold, bare CR
+   and LF, repeated Content-Length), the answer is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import h11
+
+from .failures import (
+    BAD_REQUEST,
+    HEADERS_TOO_LARGE,
+    INVALID_AUTHORITY,
+    MISSING_HOST,
+    PROTOCOL_ERROR,
+    TOO_MANY_HEADERS,
+    UNSUPPORTED_TRANSFER_ENCODING,
+    Failure,
+)
+from .http1_bodies import CHUNKED, UNTIL_CLOSE
+from .http1_fields import FIELD_LINE, TOKEN, fields_of
+from .message import Headers
+
+_MAX_CONTENT_LENGTH_DIGITS = 19  # as much as a signed 64-bit number holds
+
+# RFC 9112, section 3:
+#   request-line = method SP request-target SP HTTP-version
+# A fragment is no part of a request-target, and h11 lets it pass: no `#` here.
+_REQUEST_HEAD = re.compile(
+    rb"(" + TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n((?>" + FIELD_LINE + rb")*+)\r\n"
+)
+
+# RFC 9112, section 4:
+#   status-line = HTTP-version SP status-code SP [ reason-phrase ]
+_RESPONSE_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?> [\t\x20-\x7e\x80-\xff]*+)?\r\n((?>" + FIELD_LINE + rb")*+)\r\n"
+)
+
+
+class RequestHead(NamedTuple):
+    """A request line and its fields, those of the connection taken out.
+
+    `path` is the target in origin-form; `authority` is from Host, or from a target in absolute-form. `framing` tells
+    how long the body is, and is never `UNTIL_CLOSE`. `upgrade` is the protocol the client would rather speak.
+    """
+
+    method: bytes
+    path: bytes
+    authority: bytes
+    http10: bool
+    headers: Headers
+    framing: int
+    keep_alive: bool
+    upgrade: bytes
+
+
+class ResponseHead(NamedTuple):
+    """A status line and its fields. `keep_alive`: the connection serves another request after this body."""
+
+    status: int
+    headers: Headers
+    framing: int
+    keep_alive: bool
+
+
+class HeadLimits(NamedTuple):
+    """How large a head may be: bytes including its request line, and fields."""
+
+    max_bytes: int = 60 * 1024
+    max_fields: int = 100
+
+
+def read_request_head(data: bytes, limits: HeadLimits, searched: int = 0) -> tuple[RequestHead, int] | None:
+    """The head at the start of `data` and its length; None while it is incomplete.
+
+    The first `searched` bytes have been here before: a caller that says so keeps the reading of a head that trickles
+    in linear. Raises `Failure` with 400, 431 or 501.
+    """
+    if searched and data.find(_HEAD_END, searched - 3) < 0:
+        _check_incomplete_request_head(data, limits, searched - 3)
+        return None
+    match = _REQUEST_HEAD.match(data)
+    if match is None:
+        return _read_unusual_request_head(data, limits)
+    end = match.end()
+    if end > limits.max_bytes:
+        raise Failure(HEADERS_TOO_LARGE)
+    method, target, minor, block = match.groups()
+    headers = fields_of(block)
+    if len(headers) > limits.max_fields:
+        raise Failure(TOO_MANY_HEADERS)
+    return _request_head(method, target, minor == b"0", headers), end
+
+
+def read_response_head(data: bytes, limits: HeadLimits, request_method: bytes) -> tuple[ResponseHead, int] | None:
+    """The head at the start of `data` and its length; None while it is incomplete. Raises `Failure` with 502."""
+    match = _RESPONSE_HEAD.match(data)
+    if match is None:
+        return _read_unusual_response_head(data, limits, request_method)
+    end = match.end()
+    minor, status, block = match.groups()
+    headers = fields_of(block)
+    if end > limits.max_bytes or len(headers) > limits.max_fields:
+        raise Failure(PROTOCOL_ERROR)
+    return _response_head(int(status), minor == b"1", headers, request_method), end
+
+
+_HEAD_END = b"\r\n\r\n"
+_LENIENT_HEAD_END = re.compile(rb"\n\r?\n")
+_REQUEST_LINE = re.compile(rb"[^ ]+ ([^ ]+) HTTP/([0-9])\.([0-9])\Z")
+
+# What h11 would let pass in a request and we do not, with the reason that the access log gives.
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_REFUSED = (
+    (re.compile(rb"\x00"), "NUL in the head"),
+    (re.compile(rb"\r(?!\n)"), "bare CR in the head"),
+    (re.compile(rb"(?<!\r)\n"), "bare LF in the head"),
+    (re.compile(rb"\r\n[ \t]"), "folded field line (obs-fold)"),
+    (_CONTROL_CHARACTER, "control character in the head"),
+)
+
+
+def _check_incomplete_request_head(data: bytes, limits: HeadLimits, checked: int) -> None:
+    """Answer at once what no further byte can mend, such as a head with bare LFs, or a TLS greeting."""
+    if len(data) > limits.max_bytes:
+        raise Failure(HEADERS_TOO_LARGE)
+    _refuse(data, max(checked, 0), len(data) - data.endswith(b"\r"))
+    line_end = data.find(b"\r\n", 2)
+    if line_end >= 0:
+        _check_request_line(data[:line_end].removeprefix(b"\r\n"))
+
+
+def _read_unusual_request_head(data: bytes, limits: HeadLimits) -> tuple[RequestHead, int] | None:
+    # RFC 9112, section 2.2: a server SHOULD ignore an empty line received before the request line.
+    start = 2 if data.startswith(b"\r\n") else 0
+    end = data.find(_HEAD_END, start)
+    if end < 0:
+        _check_incomplete_request_head(data, limits, 0)
+        return None
+    end += len(_HEAD_END)
+    if end > limits.max_bytes:
+        raise Failure(HEADERS_TOO_LARGE)
+    _refuse(data, start, end)
+    head = data[start:end]
+    _check_request_line(head[: head.index(b"\r\n")])
+    peer = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_bytes)
+    peer.receive_data(head)
+    try:
+        event = peer.next_event()
+    except h11.RemoteProtocolError as error:
+        if error.error_status_hint == 501:
+            raise Failure(UNSUPPORTED_TRANSFER_ENCODING) from error
+        # What follows the colon quotes the sender, at any length.
+        raise bad_request(str(error).partition(":")[0]) from error
+    if not isinstance(event, h11.Request):
+        raise bad_request("not an HTTP request")
+    headers = list(event.headers)
+    if len(headers) > limits.max_fields:
+        raise Failure(TOO_MANY_HEADERS)
+    # h11 makes one of equal Content-Lengths; we want to see them all.
+    if len(_CONTENT_LENGTH_LINE.findall(head)) > 1:
+        raise bad_request("Content-Length given more than once")
+    return _request_head(event.method, event.target, event.http_version == b"1.0", headers), end
+
+
+_CONTENT_LENGTH_LINE = re.compile(rb"\ncontent-length:", re.IGNORECASE)
+
+
+def _read_unusual_response_head(
+    data: bytes, limits: HeadLimits, request_method: bytes
+) -> tuple[ResponseHead, int] | None:
+    found = _LENIENT_HEAD_END.search(data)
+    if found is None:
+        # Not one line of HTTP: to wait for more would only give the garbage more time.
+        if len(data) > limits.max_bytes or data[:7] != b"HTTP/1."[: len(data)]:
+            raise Failure(PROTOCOL_ERROR)
+        return None
+    end = found.end()
+    if end > limits.max_bytes or _CONTROL_CHARACTER.search(data, 0, end):
+        raise Failure(PROTOCOL_ERROR)
+    peer = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.max_bytes)
+    peer.send(h11.Request(method=request_method, target="/", headers=[("host", "-")]))
+    peer.receive_data(data[:end])
+    try:
+        event = peer.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Failure(PROTOCOL_ERROR) from error
+    if not isinstance(event, h11.Response | h11.InformationalResponse):
+        raise Failure(PROTOCOL_ERROR)
+    headers = list(event.headers)
+    if len(headers) > limits.max_fields:
+        raise Failure(PROTOCOL_ERROR)
+    return _response_head(event.status_code, event.http_version == b"1.1", headers, request_method), end
+
+
+def _refuse(data: bytes, start: int, end: int) -> None:
+    for pattern, reason in _REFUSED:
+        if pattern.search(data, start, end):
+            raise bad_request(reason)
+
+
+def _check_request_line(line: bytes) -> None:
+    match = _REQUEST_LINE.match(line)
+    if match is None:
+        raise bad_request("not an HTTP request line")
+    target, major, minor = match.groups()
+    if major != b"1" or minor not in (b"0", b"1"):
+        raise bad_request(f"HTTP version {major.decode()}.{minor.decode()} is not spoken here")
+    if b"#" in target:
+        raise bad_request("fragment in the request target")
+
+
+def bad_request(reason: str) -> Failure:
+    """A 400; the access log tells the reason, the client is not told."""
+    return Failure(BAD_REQUEST, f"http1.codec_error:_{reason.replace(' ', '_')}")
+
+
+# RFC 9110, section 7.6.1: fields of one connection, not to be forwarded.
+_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"))
+_TAKEN_FROM_REQUEST = _HOP_BY_HOP | {b"host"}
+# A client must not have these removed by naming them in its Connection field.
+_NEVER_NOMINATED = frozenset((b"content-length", b"host", b"cookie", b"authorization", b"close", b"keep-alive"))
+
+# The methods that Envoy's parser knows; others it refuses, as long as no one asks it to take custom ones.
+_METHODS = frozenset(
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LINK LOCK "
+    b"MERGE MKACTIVITY MKCALENDAR MKCOL MOVE M-SEARCH NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE "
+    b"SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+
+# RFC 3986, section 3.2: [ userinfo "@" ] host [ ":" port ]; characters only, as Envoy checks them.
+_AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@%\[\]]*+\Z")
+# RFC 9112, section 3.2.2: absolute-form
+_ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?]*+)(.*)\Z")
+
+
+def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) -> RequestHead:
+    if method not in _METHODS:
+        raise bad_request("unknown method")
+    fields = dict(headers)
+    authority = fields.get(b"host")
+    if authority is None:
+        raise Failure(MISSING_HOST)
+    if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+        raise bad_request("two Hosts")
+    path = target
+    if not target.startswith(b"/"):
+        path, authority = _unusual_target(method, target, authority)
+    if not _AUTHORITY.match(authority):
+        raise Failure(INVALID_AUTHORITY)
+    framing = 0
+    if b"transfer-encoding" in fields or b"content-length" in fields:
+        framing = _request_framing(headers, http10)
+    keep_alive = not http10
+    upgrade = b""
+    taken = _TAKEN_FROM_REQUEST
+    if b"connection" in fields:
+        tokens = connection_tokens(headers)
+        keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
+        taken = taken | (tokens - _NEVER_NOMINATED)
+        if b"upgrade" in tokens:
+            upgrade = fields.get(b"upgrade", b"")
+    wants_trailers = b"te" in fields and b"trailers" in fields[b"te"].lower().split(b",")
+    headers = [field for field in headers if field[0] not in taken]
+    if wants_trailers:
+        headers.append((b"te", b"trailers"))
+    return RequestHead(method, path, authority, http10, headers, framing, keep_alive, upgrade)
+
+
+def _unusual_target(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes]:
+    """Path and authority of a target that is no path (RFC 9112, section 3.2)."""
+    if method == b"CONNECT":
+        return b"", target
+    if target == b"*" and method == b"OPTIONS":
+        return target, authority
+    absolute = _ABSOLUTE_FORM.match(target)
+    if absolute is None or not absolute[1]:
+        raise bad_request("request target is neither a path nor a URL")
+    rest = absolute[2]
+    return rest if rest.startswith(b"/") else b"/" + rest, absolute[1]
+
+
+def _request_framing(headers: Headers, http10: bool) -> int:
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if not codings:
+        length = _content_length(lengths)
+        if length is None:
+            raise bad_request("Content-Length given more than once" if len(lengths) > 1 else "bad Content-Length")
+        return length
+    if lengths:
+        raise bad_request("Content-Length with Transfer-Encoding")
+    if http10:
+        raise bad_request("Transfer-Encoding in HTTP/1.0")
+    if len(codings) > 1 or codings[0].lower() != b"chunked":
+        raise Failure(UNSUPPORTED_TRANSFER_ENCODING)
+    return CHUNKED
+
+
+def _response_head(status: int, http11: bool, headers: Headers, request_method: bytes) -> ResponseHead:
+    fields = dict(headers)
+    framing = UNTIL_CLOSE
+    keep_alive = http11
+    if b"transfer-encoding" in fields:
+        codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+        if b"content-length" in fields or codings != [b"chunked"]:
+            raise Failure(PROTOCOL_ERROR)
+        framing = CHUNKED
+    elif b"content-length" in fields:
+        length = _content_length([value for name, value in headers if name == b"content-length"])
+        if length is None:
+            raise Failure(PROTOCOL_ERROR)
+        framing = length
+    if not _HOP_BY_HOP.isdisjoint(fields):
+        tokens = connection_tokens(headers)
+        keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
+        taken = _HOP_BY_HOP | (tokens - _NEVER_NOMINATED)
+        headers = [field for field in headers if field[0] not in taken]
+    # RFC 9112, section 6.3, rules 1 and 2: these have no body, whatever their fields say.
+    if request_method == b"HEAD" or status < 200 or status == 204 or status == 304:
+        framing = 0
+    elif framing == UNTIL_CLOSE:
+        keep_alive = False
+    return ResponseHead(status, headers, framing, keep_alive)
+
+
+def _content_length(values: list[bytes]) -> int | None:
+    """RFC 9110, section 8.6: 1*DIGIT, once. A list of equal values may be accepted there; here it is not."""
+    value = values[0]
+    if len(values) > 1 or not value.isdigit() or len(value) > _MAX_CONTENT_LENGTH_DIGITS:
+        return None
+    return int(value)
+
+
+def connection_tokens(headers: Headers) -> set[bytes]:
+    """The options in all Connection fields, in lower case (RFC 9110, section 7.6.1)."""
+    return {
+        token.strip(b" \t").lower() for name, value in headers if name == b"connection" for token in value.split(b",")
+    }
+
+
+# RFC 9110, section 15, and the registry; the reason phrases are Envoy's own, the upstream's are dropped as there.
+_REASONS = {
+    100: "Continue", 101: "Switching Protocols",
+    200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
+    205: "Reset Content", 206: "Partial Content", 207: "Multi-Status", 208: "Already Reported", 226: "IM Used",
+    300: "Multiple Choices", 301: "Moved Permanently", 302: "Found", 303: "See Other", 304: "Not Modified",
+    305: "Use Proxy", 307: "Temporary Redirect", 308: "Permanent Redirect",
+    400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 406: "Not Acceptable", 407: "Proxy Authentication Required",
+    408: "Request Timeout", 409: "Conflict", 410: "Gone", 411: "Length Required", 412: "Precondition Failed",
+    413: "Payload Too Large", 414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
+    417: "Expectation Failed", 421: "Misdirected Request", 422: "Unprocessable Entity", 423: "Locked",
+    424: "Failed Dependency", 426: "Upgrade Required", 428: "Precondition Required", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+    504: "Gateway Timeout", 505: "HTTP Version Not Supported", 506: "Variant Also Negotiates",
+    507: "Insufficient Storage", 508: "Loop Detected", 510: "Not Extended",
+    511: "Network Authentication Required",
+}  # fmt: skip
+
+_STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n".encode() for status in range(100, 1000)
+}
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def request_head(method: bytes, path: bytes, authority: bytes, headers: Headers, chunked: bool = False) -> bytes:
+    """The bytes of a request's head; `host` comes first, as Envoy writes it."""
+    fields = b"".join([b"%b: %b\r\n" % field for field in headers])
+    if chunked:
+        fields += b"transfer-encoding: chunked\r\n"
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, path, authority, fields)
+
+
+def response_head(status: int, headers: Headers, extra: bytes = b"", http10: bool = False) -> bytes:
+    """The bytes of a response's head; `extra` are whole field lines of the connection's own."""
+    line = _STATUS_LINES[status]
+    return b"%b%b%b\r\n" % (
+        b"HTTP/1.0" + line[8:] if http10 else line,
+        b"".join([b"%b: %b\r\n" % field for field in headers]),
+        extra,
+    )
+
+
+def chunk(data: bytes) -> bytes:
+    """`data`, not empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: Headers) -> bytes:
+    """The end of a chunked body, with its trailer fields."""
+    if not trailers:
+        return LAST_CHUNK
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in trailers])

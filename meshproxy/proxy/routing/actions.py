@@ -1,0 +1,141 @@
+"""What a route does: forward, redirect, answer. Each is compiled to a service that holds only what is configured."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+
+from ...snapshot import (
+    DirectResponseAction,
+    RedirectAction,
+    Route,
+    RouteAction,
+    StringMatcher,
+    WeightedCluster,
+)
+from ..filters.headers import request_headers, response_headers
+from ..http.failures import local_reply
+from ..http.message import Request, Response, Service
+from .rewrites import Rewrite, prefix, rewrite
+from .router import without_port
+
+ClusterService = Callable[[str], Service]
+"""Given a cluster's name, the service that sends requests to it."""
+Chance = Callable[[], float]
+"""A random number from [0, 1)."""
+
+
+def action(route: Route, cluster: ClusterService, chance: Chance) -> Service:
+    """The service behind a route's match."""
+    match route.action:
+        case RouteAction():
+            service = _forward(route, route.action, cluster, chance)
+        case RedirectAction():
+            service = response_headers([route.response_headers], _redirect(route.action, route.match.path))
+        case DirectResponseAction():
+            service = response_headers([route.response_headers], _direct_response(route.action))
+    return _named(route.name, service) if route.name else service
+
+
+def _named(name: str, service: Service) -> Service:
+    async def named(request: Request) -> Response:
+        request.route_name = name
+        return await service(request)
+
+    return named
+
+
+def _forward(route: Route, forward: RouteAction, cluster: ClusterService, chance: Chance) -> Service:
+    destinations = [_destination(route, forward, one, cluster) for one in forward.clusters]
+    if len(destinations) == 1:
+        return destinations[0]
+    total, *_ = reversed(limits := list(accumulate(one.weight for one in forward.clusters)))
+
+    async def split(request: Request) -> Response:
+        return await destinations[bisect_right(limits, chance() * total)](request)
+
+    return split
+
+
+def _destination(route: Route, forward: RouteAction, destination: WeightedCluster, cluster: ClusterService) -> Service:
+    # Envoy lets the route's own host rewrite win over its destination's.
+    host = forward.host_rewrite or destination.host_rewrite
+    new_path = rewrite(route.match.path, forward.prefix_rewrite, forward.regex_rewrite)
+    service = cluster(destination.cluster)
+    if host or new_path:
+        service = _rewriting(host.encode() if host else None, new_path, service)
+    service = request_headers([destination.request_headers, route.request_headers], service)
+    return response_headers([destination.response_headers, route.response_headers], service)
+
+
+def _rewriting(host: bytes | None, new_path: Rewrite | None, service: Service) -> Service:
+    """`service`, given requests with another host or path, and the old ones in headers, as Envoy leaves them."""
+
+    async def rewriting(request: Request) -> Response:
+        if host is not None:
+            request.headers.append((b"x-envoy-original-host", request.authority))
+            request.authority = host
+        if new_path is not None:
+            request.headers.append((b"x-envoy-original-path", request.path))
+            request.original_path = request.path
+            request.path = new_path(request.path)
+        return await service(request)
+
+    return rewriting
+
+
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
+
+
+def _redirect(redirect: RedirectAction, match: StringMatcher) -> Service:
+    new_path = None if redirect.prefix_rewrite is None else prefix(match, redirect.prefix_rewrite)
+
+    async def redirecting(request: Request) -> Response:
+        request.details = "direct_response"
+        location = b"%b://%b%b" % (
+            _scheme(redirect, request),
+            _authority(redirect, request),
+            _path(redirect, request, new_path),
+        )
+        return local_reply(request, redirect.code, b"", [(b"location", location)])
+
+    return redirecting
+
+
+def _scheme(redirect: RedirectAction, request: Request) -> bytes:
+    return redirect.scheme.encode() if redirect.scheme else request.scheme
+
+
+def _authority(redirect: RedirectAction, request: Request) -> bytes:
+    """The host asked for keeps its port, unless that was its scheme's default and the scheme changes."""
+    if redirect.host:
+        authority = redirect.host.encode()
+    else:
+        authority = request.authority
+        if redirect.port:
+            authority = without_port(authority)
+        elif _scheme(redirect, request) != request.scheme:
+            authority = authority.removesuffix(_DEFAULT_PORTS[request.scheme])
+    return b"%b:%d" % (authority, redirect.port) if redirect.port else authority
+
+
+def _path(redirect: RedirectAction, request: Request, new_path: Rewrite | None) -> bytes:
+    """The query stays, unless the new path brings its own."""
+    if new_path is not None:
+        return new_path(request.path)
+    if redirect.path is None:
+        return request.path
+    path = redirect.path.encode()
+    if b"?" in path:
+        return path
+    _, mark, query = request.path.partition(b"?")
+    return path + mark + query
+
+
+def _direct_response(answer: DirectResponseAction) -> Service:
+    async def answering(request: Request) -> Response:
+        request.details = "direct_response"
+        return local_reply(request, answer.status, answer.body)
+
+    return answering

@@ -1,0 +1,102 @@
+"""A set of equal hosts: a service that sends each request to one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from ... import snapshot
+from ...telemetry.metrics import ClusterStats
+from ..http.failures import CONNECTION_TERMINATION, NO_HEALTHY_UPSTREAM, Failure
+from ..http.message import Request, Response, header, set_header
+from .balancers import Balancer, Chance, balancer
+from .host import Host
+
+# RFC 9110, section 9.2.2: sending one of these twice does no more than sending it once.
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+_SERVICE_TIME = b"x-envoy-upstream-service-time"
+
+
+class Cluster:
+    """A running cluster. Its hosts, their connections and its counters live as long as it does."""
+
+    def __init__(self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance) -> None:
+        self.config = config
+        self.stats = stats
+        self.hosts: list[Host] = []
+        self._chance = chance
+        self._balancer: Balancer | None = None
+        if config.type == "STATIC":
+            self.update_hosts(config.endpoints)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.config.name}: {len(self.hosts)} hosts>"
+
+    def update_hosts(self, endpoints: Iterable[snapshot.Endpoint]) -> None:
+        """Have these hosts from now on; those that were here before keep their connections and counters."""
+        known = {host.address: host for host in self.hosts}
+        hosts: list[Host] = []
+        for endpoint in endpoints:
+            host = known.pop(endpoint.address, None) or Host(endpoint.address)
+            host.weight = endpoint.weight
+            hosts.append(host)
+        for host in known.values():
+            host.remove()
+        self.hosts = hosts
+        self._balancer = balancer(self.config.lb_policy, hosts, self._chance) if hosts else None
+
+    async def __call__(self, request: Request) -> Response:
+        request.upstream_cluster = self.config.name
+        if self._balancer is None:
+            raise Failure(NO_HEALTHY_UPSTREAM)
+        host = self._balancer.pick()
+        request.upstream_host = host.name
+        stats = self.stats
+        stats.requests_active += 1
+        started = time.perf_counter()
+        try:
+            response = await self._try(host, request)
+        except Failure as failure:
+            host.errors += 1
+            stats.count(failure.kind.status, time.perf_counter() - started)
+            raise
+        finally:
+            stats.requests_active -= 1
+        elapsed = time.perf_counter() - started
+        status = response.status
+        stats.count(status, elapsed)
+        if status >= 500:
+            host.errors += 1
+        request.details = "via_upstream"
+        if isinstance(request.body, bytes) or request.body.finished:
+            request.service_time_ms = milliseconds = int(elapsed * 1000)
+            if header(response.headers, _SERVICE_TIME) is None:
+                response.headers.append((_SERVICE_TIME, b"%d" % milliseconds))
+            else:
+                set_header(response.headers, _SERVICE_TIME, b"%d" % milliseconds)
+        return response
+
+    async def _try(self, host: Host, request: Request) -> Response:
+        """Send the request on an idle connection or a new one.
+
+        An idle connection may be closed by its host at the very moment it is used. When nothing at all came back and
+        the request can be sent twice, it is sent once more, on a new connection.
+        """
+        host.begin()
+        replayable = isinstance(request.body, bytes) and request.method in _IDEMPOTENT
+        connection = host.take_idle() if replayable else host.take_live()
+        if connection is not None:
+            try:
+                return await connection.exchange(request)
+            except Failure as failure:
+                if failure.kind is not CONNECTION_TERMINATION or not replayable:
+                    raise
+            host.begin()
+            host.requests -= 1
+        try:
+            connection = await host.connect(self.config.connect_timeout_s)
+        except BaseException:
+            host.end()
+            raise
+        return await connection.exchange(request)

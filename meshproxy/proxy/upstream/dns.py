@@ -1,0 +1,55 @@
+"""Keeps the hosts of a cluster of names in step with what the names resolve to (Envoy's STRICT_DNS).
+
+Every address of every name is a host with its endpoint's weight. A name that cannot be resolved keeps the addresses it
+had: a resolver that is down for a while must not take the services down with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import trio
+
+from ...snapshot import Address, Endpoint, Pipe, SocketAddress
+from .cluster import Cluster
+
+_log = logging.getLogger(__name__)
+
+REFRESH_S = 5.0  # Envoy's dns_refresh_rate; the system's resolver does not tell how long an answer may be kept
+
+
+class NameResolver:
+    """Resolves one cluster's names, again and again."""
+
+    def __init__(self, cluster: Cluster, refresh_s: float = REFRESH_S) -> None:
+        self._cluster = cluster
+        self._refresh_s = refresh_s
+        self._known: dict[str, list[str]] = {}
+        self.resolved = trio.Event()
+        """Each name has been asked for once."""
+
+    async def run(self) -> None:
+        while True:
+            endpoints = [
+                Endpoint(address, endpoint.weight)
+                for endpoint in self._cluster.config.endpoints
+                for address in await self._addresses(endpoint.address)
+            ]
+            if endpoints != [Endpoint(host.address, host.weight) for host in self._cluster.hosts]:
+                self._cluster.update_hosts(dict.fromkeys(endpoints))
+            self.resolved.set()
+            await trio.sleep(self._refresh_s)
+
+    async def _addresses(self, address: Address) -> list[Address]:
+        if isinstance(address, Pipe):
+            return [address]
+        try:
+            found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            if self._known.get(address.host) != []:
+                _log.warning("cluster %s: cannot resolve %s: %s", self._cluster.config.name, address.host, error)
+            hosts = self._known.setdefault(address.host, [])
+        else:
+            hosts = self._known[address.host] = sorted({str(info[4][0]) for info in found})
+        return [SocketAddress(host, address.port) for host in hosts]

@@ -1,0 +1,117 @@
+"""One endpoint of a cluster: its connections, and what has happened to it.
+
+A host outlives changes of its cluster as long as its address stays. The `active` requests are counted from the choice
+of the host to the end of the response's body, so that a balancer sees those that are only connecting too.
+"""
+
+from __future__ import annotations
+
+import os
+
+import trio
+
+from ...snapshot import Address
+from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, Failure
+from ..http.http1_client import Http1ClientConnection
+from ..transport import connect
+
+
+class Host:
+    """A running endpoint. Idle connections are taken last in, first out: the warmest first, the surplus can age."""
+
+    __slots__ = (
+        "active",
+        "address",
+        "connect_failures",
+        "connections",
+        "connections_total",
+        "errors",
+        "idle",
+        "name",
+        "removed",
+        "requests",
+        "weight",
+    )
+
+    def __init__(self, address: Address, weight: int = 1) -> None:
+        self.address = address
+        self.name = str(address)
+        self.weight = weight
+        self.removed = False
+        self.active = 0
+        self.idle: list[Http1ClientConnection] = []
+        self.connections = 0
+        self.connections_total = 0
+        self.connect_failures = 0
+        self.requests = 0
+        self.errors = 0
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}: {self.active} active, {len(self.idle)} of {self.connections} connections idle>"
+
+    def take_idle(self) -> Http1ClientConnection | None:
+        """An idle connection; its host may have closed it by now."""
+        return self.idle.pop() if self.idle else None
+
+    def take_live(self) -> Http1ClientConnection | None:
+        """An idle connection that the host has not closed, as far as this end can know."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.transport.peek() is None:
+                return connection
+            self._discard(connection)
+        return None
+
+    async def connect(self, timeout_s: float) -> Http1ClientConnection:
+        """A new connection. Raises `Failure` (UF)."""
+        with trio.move_on_after(timeout_s):
+            try:
+                transport = await connect(self.address)
+            except OSError as error:
+                self.connect_failures += 1
+                reason = os.strerror(error.errno).replace(" ", "_") if error.errno else "unknown"
+                raise Failure(
+                    CONNECTION_FAILURE,
+                    "upstream_reset_before_response_started"
+                    f"{{remote_connection_failure|delayed_connect_error:_{reason}}}",
+                ) from error
+            self.connections += 1
+            self.connections_total += 1
+            return Http1ClientConnection(transport, self._release)
+        self.connect_failures += 1
+        raise Failure(CONNECTION_TIMEOUT)
+
+    def begin(self) -> None:
+        """A request was given to this host."""
+        self.active += 1
+        self.requests += 1
+
+    def end(self) -> None:
+        """It is over. A connection's exchange ends it by itself; this is for one that got no connection."""
+        self.active -= 1
+
+    def sweep(self, idle_since: float) -> None:
+        """Close the idle connections that the host has closed, or that nobody has used since `idle_since`."""
+        stale = [one for one in self.idle if one.idle_since < idle_since or one.transport.peek() is not None]
+        if stale:
+            self.idle = [one for one in self.idle if one not in stale]
+            for connection in stale:
+                self._discard(connection)
+
+    def remove(self) -> None:
+        """Serve no new request; what is under way goes on."""
+        self.removed = True
+        while self.idle:
+            self._discard(self.idle.pop())
+
+    def _release(self, connection: Http1ClientConnection, reusable: bool) -> None:
+        self.active -= 1
+        if reusable and not self.removed:
+            connection.idle_since = trio.current_time()
+            self.idle.append(connection)
+        else:
+            self._discard(connection)
+
+    def _discard(self, connection: Http1ClientConnection) -> None:
+        connection.transport.close()
+        self.connections -= 1

@@ -1,0 +1,231 @@
+"""One process's event loop: runs a snapshot until it is told to stop, then drains.
+
+Nurseries tell what depends on what: the background (names, sweeps, logs, the admin pages) outlives the connections,
+which outlive accepting. A fault in one connection's task is logged and ends there.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable
+
+import trio
+
+from ..snapshot import Cluster as ClusterConfig
+from ..snapshot import Listener, Route, Snapshot, SocketAddress
+from ..telemetry.access_log import AccessLog, refused_line, request_line
+from ..telemetry.metrics import ListenerStats, Metrics
+from .admin import Admin, State
+from .http.connection_manager import ConnectionManager
+from .http.departures import Departures
+from .http.failures import CLUSTER_NOT_FOUND, Failure
+from .http.http1_server import Http1ServerConnection
+from .http.message import Request, Response, Service
+from .listener import accept
+from .routing.actions import action
+from .routing.router import Router
+from .transport import Transport, listen
+from .upstream.cluster import Cluster
+from .upstream.dns import NameResolver
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_S = 5.0
+_UPSTREAM_IDLE_S = 3600.0  # Istio's default for connectionPool.http.idleTimeout
+_FIRST_RESOLUTION_S = 5.0
+
+
+class Worker:
+    """Runs `snapshot`. `run` it in a task; `stop` makes it drain and return."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        admin: SocketAddress | None = None,
+        access_log: AccessLog | None = None,
+        drain_time_s: float = 5.0,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.snapshot = snapshot
+        self.metrics = Metrics()
+        self.clusters = {one.name: self._cluster(one, chance) for one in snapshot.clusters}
+        self.addresses: dict[str, SocketAddress] = {}
+        """Where each listener listens, by its name; of use where the configured port is 0."""
+        self._admin_address = admin
+        self._access_log = access_log
+        self._drain_time_s = drain_time_s
+        self._chance = chance
+        self._departures = Departures()
+        self._managers: list[ConnectionManager] = []
+        self._connections: set[Http1ServerConnection] = set()
+        self._state = State.INITIALIZING
+        self._stop = trio.Event()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def stop(self) -> None:
+        """Drain: accept nothing new, finish what runs, then return from `run`."""
+        self._stop.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until stopped. Raises `OSError` when an address cannot be listened on; then nothing has started.
+
+        `task_status.started` is called when every listener accepts connections and names have been looked up.
+        """
+        listening = self._listen()
+        try:
+            admin = self._listen_admin()
+        except OSError:
+            for _, bound in listening:
+                bound.close()
+            raise
+        async with trio.open_nursery() as background:
+            self._start_background(background, admin)
+            async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
+                for listener, bound in listening:
+                    accepting.start_soon(accept, bound, self._accepted(listener, connections))
+                with trio.move_on_after(_FIRST_RESOLUTION_S):
+                    await self._names_resolved(background)
+                self._state = State.LIVE
+                task_status.started()
+                await self._stop.wait()
+                accepting.cancel_scope.cancel()
+                self._begin_draining(connections)
+            background.cancel_scope.cancel()
+
+    def _listen(self) -> list[tuple[Listener, socket.socket]]:
+        listening: list[tuple[Listener, socket.socket]] = []
+        try:
+            for listener in self.snapshot.listeners:
+                bound = listen(listener.address)
+                listening.append((listener, bound))
+                self.addresses[listener.name] = SocketAddress(*bound.getsockname()[:2])
+        except OSError:
+            for _, bound in listening:
+                bound.close()
+            raise
+        return listening
+
+    def _listen_admin(self) -> socket.socket | None:
+        if self._admin_address is None:
+            return None
+        bound = listen(self._admin_address)
+        self.addresses["admin"] = SocketAddress(*bound.getsockname()[:2])
+        return bound
+
+    def _start_background(self, background: trio.Nursery, admin: socket.socket | None) -> None:
+        background.start_soon(self._departures.run)
+        background.start_soon(self._sweep)
+        if self._access_log is not None:
+            background.start_soon(self._access_log.run)
+        if admin is not None:
+            pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state)
+            background.start_soon(accept, admin, self._admin_accepted(pages, background))
+
+    async def _names_resolved(self, background: trio.Nursery) -> None:
+        resolvers = [NameResolver(one) for one in self.clusters.values() if one.config.type == "STRICT_DNS"]
+        for resolver in resolvers:
+            background.start_soon(resolver.run)
+        for resolver in resolvers:
+            await resolver.resolved.wait()
+
+    def _cluster(self, config: ClusterConfig, chance: Callable[[], float]) -> Cluster:
+        return Cluster(config, self.metrics.cluster(config.name), chance)
+
+    def _manager(self, listener: Listener, stats: ListenerStats) -> ConnectionManager:
+        router = Router(listener.http.route_config, self._action)
+        telemetry = _ListenerTelemetry(stats, self._access_log)
+        manager = ConnectionManager(listener.http, router, telemetry, self._departures)
+        self._managers.append(manager)
+        return manager
+
+    def _action(self, route: Route) -> Service:
+        return action(route, lambda name: self.clusters.get(name, _cluster_not_found), self._chance)
+
+    def _accepted(self, listener: Listener, connections: trio.Nursery) -> Callable[[socket.socket], None]:
+        stats = self.metrics.listener(listener.name)
+        manager = self._manager(listener, stats)
+
+        def accepted(connected: socket.socket) -> None:
+            connections.start_soon(self._serve, connected, manager, stats)
+
+        return accepted
+
+    def _admin_accepted(self, pages: Admin, background: trio.Nursery) -> Callable[[socket.socket], None]:
+        stats = ListenerStats("admin")
+        manager = ConnectionManager(pages.http, pages, _ListenerTelemetry(stats, None), self._departures)
+
+        def accepted(connected: socket.socket) -> None:
+            background.start_soon(self._serve, connected, manager, stats)
+
+        return accepted
+
+    async def _serve(self, connected: socket.socket, manager: ConnectionManager, stats: ListenerStats) -> None:
+        stats.connections += 1
+        stats.connections_active += 1
+        try:
+            connection = Http1ServerConnection(Transport(connected), manager)
+        except OSError:
+            connected.close()  # gone before we looked
+            stats.connections_active -= 1
+            return
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        except Exception:
+            _log.exception("%r failed", connection)
+        finally:
+            self._connections.discard(connection)
+            stats.connections_active -= 1
+
+    async def _sweep(self) -> None:
+        """Close what has been idle for too long, and what the other side has closed."""
+        while True:
+            await trio.sleep(_SWEEP_S)
+            now = trio.current_time()
+            for cluster in self.clusters.values():
+                for host in cluster.hosts:
+                    host.sweep(now - _UPSTREAM_IDLE_S)
+            for connection in self._connections:
+                connection.close_if_idle(now)
+
+    def _begin_draining(self, connections: trio.Nursery) -> None:
+        self._state = State.DRAINING
+        for manager in self._managers:
+            manager.draining = True
+        for connection in self._connections:
+            if connection.idle_since is not None:
+                connection.scope.cancel()
+        connections.cancel_scope.deadline = trio.current_time() + self._drain_time_s
+
+
+async def _cluster_not_found(request: Request) -> Response:
+    raise Failure(CLUSTER_NOT_FOUND)
+
+
+class _ListenerTelemetry:
+    """Tells the counters and the access log of a listener's requests."""
+
+    def __init__(self, stats: ListenerStats, access_log: AccessLog | None) -> None:
+        self._stats = stats
+        self._log = access_log
+
+    def request_finished(self, request: Request, duration_s: float) -> None:
+        stats = self._stats
+        key = (request.upstream_cluster, request.response_code, request.flags)
+        stats.requests[key] = stats.requests.get(key, 0) + 1
+        stats.time.observe(duration_s)
+        if self._log is not None:
+            self._log.append(request_line(request, duration_s))
+
+    def head_refused(self, failure: Failure, response: Response, peer: bytes) -> None:
+        self._stats.refused += 1
+        if self._log is not None:
+            body = response.body if isinstance(response.body, bytes) else b""
+            self._log.append(refused_line(time.time(), response.status, failure.kind.flags, failure.details, len(body)))

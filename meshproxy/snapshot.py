@@ -1,0 +1,323 @@
+"""What one proxy runs: frozen data in Envoy's vocabulary.
+
+This is the one seam between intent and execution. `mesh` turns resources into a `Snapshot`; `proxy` runs it and
+knows nothing of YAML or Istio. Names and meanings are those of Envoy's v3 API (listener, HTTP connection manager,
+virtual host, route, cluster, endpoint), so that a snapshot can also be written out as Envoy's own configuration.
+
+Rules:
+
+1. Everything here is frozen, hashable and comparable: two equal clusters are the same cluster, and the state of a
+   running one survives a swap of snapshots.
+2. Nothing here needs the resources it came from. `Origin` says where in the user's files a thing was written, for
+   people; no decision is based on it, so it takes no part in comparisons.
+3. Header names are lower case; text is `str`. The proxy turns it into bytes once, when it compiles a snapshot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a person wrote this: `resource` is `Kind/name.namespace`, `line` counts from 1."""
+
+    file: str
+    line: int
+    resource: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} ({self.resource})"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAddress:
+    """`host` is an IP address, or a name to be looked up where the cluster's type says so."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """A Unix domain socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix://{self.path}"
+
+
+Address = SocketAddress | Pipe
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The whole value is `value`."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The value begins with `value`."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """The whole value matches the RE2 expression `value`."""
+
+    value: str
+
+
+StringMatcher = Exact | Prefix | Regex
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatcher:
+    """One condition on one header; `match=None` asks only that it is present.
+
+    `:method`, `:authority` and `:scheme` name the parts of the request line. Of several fields of one name, one that
+    matches is enough. A missing header matches nothing, not even inverted, except that `present` can be inverted
+    and that `treat_missing_header_as_empty` makes it an empty one (Envoy's `HeaderMatcher`).
+    """
+
+    name: str
+    match: StringMatcher | None = None
+    invert: bool = False
+    treat_missing_header_as_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParameterMatcher:
+    """One condition on one query parameter; `match=None` asks only that it is present.
+
+    The first parameter of that name counts; neither name nor value is percent-decoded (as in Envoy).
+    """
+
+    name: str
+    match: StringMatcher | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """All conditions must hold. `path` is matched without its query."""
+
+    path: StringMatcher = Prefix("/")
+    case_sensitive: bool = True
+    headers: tuple[HeaderMatcher, ...] = ()
+    query_parameters: tuple[QueryParameterMatcher, ...] = ()
+
+
+HEADER_OPERATORS = frozenset(
+    (
+        "DOWNSTREAM_LOCAL_ADDRESS",
+        "DOWNSTREAM_REMOTE_ADDRESS",
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+        "HOSTNAME",
+        "PROTOCOL",
+        "REQ",
+        "ROUTE_NAME",
+        "START_TIME",
+        "UPSTREAM_CLUSTER",
+        "UPSTREAM_HOST",
+    )
+)
+"""Envoy's command operators that a header's value may hold (`REQ` takes a header's name: `%REQ(x-user)%`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderValue:
+    """A header to write: `append` adds a field beside those of the same name, otherwise it takes their place."""
+
+    name: str
+    value: str
+    append: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMutations:
+    """Changes to one set of headers: first all of `remove`, then `add` in its order.
+
+    Values may hold those of Envoy's command operators that `HEADER_OPERATORS` names, such as
+    `%DOWNSTREAM_REMOTE_ADDRESS%`; `%%` is a percent sign.
+    """
+
+    remove: tuple[str, ...] = ()
+    add: tuple[HeaderValue, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.remove or self.add)
+
+
+@dataclass(frozen=True, slots=True)
+class RegexRewrite:
+    """Every match of `pattern` in the path (without its query) becomes `substitution`, which may say `\\1`."""
+
+    pattern: str
+    substitution: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedCluster:
+    """One destination of a route, chosen in proportion to `weight`, with the changes made for it alone."""
+
+    cluster: str
+    weight: int = 1
+    request_headers: HeaderMutations = HeaderMutations()
+    response_headers: HeaderMutations = HeaderMutations()
+    host_rewrite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAction:
+    """Forward to one of `clusters`. `prefix_rewrite` replaces what the route's prefix (or exact path) matched."""
+
+    clusters: tuple[WeightedCluster, ...]
+    prefix_rewrite: str | None = None
+    regex_rewrite: RegexRewrite | None = None
+    host_rewrite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectAction:
+    """Answer with a redirect. `path` takes the place of path and query; `prefix_rewrite` only of what matched.
+
+    `port=0` keeps none: the scheme's default.
+    """
+
+    code: int = 301
+    scheme: str | None = None
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+    prefix_rewrite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponseAction:
+    """Answer from here, with `body` as plain text."""
+
+    status: int
+    body: bytes = b""
+
+
+Action = RouteAction | RedirectAction | DirectResponseAction
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One rule: when `match` holds, and no rule before it did, do `action`."""
+
+    name: str
+    match: RouteMatch
+    action: Action
+    request_headers: HeaderMutations = HeaderMutations()
+    response_headers: HeaderMutations = HeaderMutations()
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """The routes of some hosts. A domain is a name, `*.suffix`, `prefix.*` or `*`, in lower case, with no port."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfiguration:
+    """The virtual hosts of one listener: no domain stands in two of them."""
+
+    name: str
+    virtual_hosts: tuple[VirtualHost, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConnectionManager:
+    """How a listener speaks HTTP. Defaults are those that Istio gives Envoy at a gateway."""
+
+    route_config: RouteConfiguration
+    server_name: str = "meshproxy"
+    max_request_headers_kb: int = 60
+    max_headers_count: int = 100
+    request_headers_timeout_s: float = 60.0
+    idle_timeout_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A place where connections are accepted, and what is made of them."""
+
+    name: str
+    address: SocketAddress
+    http: HttpConnectionManager
+
+
+DiscoveryType = Literal["STATIC", "STRICT_DNS"]
+LbPolicy = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server of a cluster. `weight` is relative to the other endpoints' weights, at least 1."""
+
+    address: Address
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A set of equal servers. With `STRICT_DNS`, each endpoint's name stands for every address it resolves to."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    type: DiscoveryType = "STATIC"
+    lb_policy: LbPolicy = "LEAST_REQUEST"
+    connect_timeout_s: float = 10.0
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one proxy runs."""
+
+    listeners: tuple[Listener, ...] = ()
+    clusters: tuple[Cluster, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The snapshot as JSON-ready data, for `/config_dump`; each union's member is named by `"@type"`."""
+        dumped = _dump(self)
+        assert isinstance(dumped, dict)
+        return dumped
+
+
+def _dump(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = {"@type": type(value).__name__} if isinstance(value, _UNION_MEMBERS) else {}
+        return kind | {f.name: _dump(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_dump(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value
+
+
+_UNION_MEMBERS = (
+    SocketAddress,
+    Pipe,
+    Exact,
+    Prefix,
+    Regex,
+    RouteAction,
+    RedirectAction,
+    DirectResponseAction,
+)

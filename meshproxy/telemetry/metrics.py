@@ -1,0 +1,171 @@
+"""Counters and histograms, under the names that Envoy and Istio give them.
+
+The hot path adds to plain numbers that it holds in its hands; only when somebody asks are they rendered, by
+`prometheus_client`. Names and labels: https://www.envoyproxy.io/docs/envoy/latest/configuration/upstream/cluster_manager/cluster_stats,
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/stats and
+https://istio.io/latest/docs/reference/config/metrics/.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+# Envoy's default buckets, in milliseconds.
+BUCKETS_MS = (
+    *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000),
+    *(30000, 60000, 300000, 600000, 1800000, 3600000),
+)
+_BUCKET_LABELS = [*map(str, BUCKETS_MS), "+Inf"]
+
+
+class Histogram:
+    """How many durations fell below each of `BUCKETS_MS`, and their sum, in milliseconds."""
+
+    __slots__ = ("counts", "sum_ms")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(_BUCKET_LABELS)
+        self.sum_ms = 0.0
+
+    def observe(self, seconds: float) -> None:
+        milliseconds = seconds * 1000
+        self.counts[bisect_left(BUCKETS_MS, milliseconds)] += 1
+        self.sum_ms += milliseconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, as Prometheus has them."""
+        total = 0
+        return [(label, total := total + count) for label, count in zip(_BUCKET_LABELS, self.counts, strict=True)]
+
+
+class ClusterStats:
+    """One cluster's counters."""
+
+    __slots__ = ("name", "requests_active", "responses", "time")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.requests_active = 0
+        self.responses = [0] * 6
+        """By class of status: `responses[2]` are 2xx; `responses[0]` had none."""
+        self.time = Histogram()
+
+    def count(self, status: int, seconds: float) -> None:
+        """A response came, or the failure that stands for one."""
+        self.responses[min(status // 100, 5)] += 1
+        self.time.observe(seconds)
+
+
+class ListenerStats:
+    """One listener's counters."""
+
+    __slots__ = ("connections", "connections_active", "name", "refused", "requests", "time")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections = 0
+        self.connections_active = 0
+        self.refused = 0
+        """Heads that could not be read as a request."""
+        self.requests: dict[tuple[str, int, str], int] = {}
+        """By cluster, response code and response flags."""
+        self.time = Histogram()
+
+
+class Metrics(Collector):
+    """All counters of a proxy."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[str, ListenerStats] = {}
+        self.clusters: dict[str, ClusterStats] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def listener(self, name: str) -> ListenerStats:
+        return self.listeners.setdefault(name, ListenerStats(name))
+
+    def cluster(self, name: str) -> ClusterStats:
+        return self.clusters.setdefault(name, ClusterStats(name))
+
+    def render(self) -> bytes:
+        """In Prometheus' text format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _listener_families(self.listeners.values())
+        yield from _cluster_families(self.clusters.values())
+        yield _istio_requests(self.listeners.values())
+
+
+def _listener_families(listeners: Iterable[ListenerStats]) -> Iterator[Metric]:
+    label = ["envoy_http_conn_manager_prefix"]
+    connections = CounterMetricFamily("envoy_http_downstream_cx", "Connections accepted.", labels=label)
+    active = GaugeMetricFamily("envoy_http_downstream_cx_active", "Connections open.", labels=label)
+    requests = CounterMetricFamily("envoy_http_downstream_rq", "Requests received.", labels=label)
+    refused = CounterMetricFamily(
+        "envoy_http_downstream_cx_protocol_error", "What could not be read as a request.", labels=label
+    )
+    classes = CounterMetricFamily(
+        "envoy_http_downstream_rq_xx",
+        "Responses sent, by class.",
+        labels=[*label, "envoy_response_code_class"],
+    )
+    time = HistogramMetricFamily(
+        "envoy_http_downstream_rq_time", "From a request's head to the end of its response, ms.", labels=label
+    )
+    for stats in listeners:
+        connections.add_metric([stats.name], stats.connections)
+        active.add_metric([stats.name], stats.connections_active)
+        requests.add_metric([stats.name], sum(stats.requests.values()))
+        refused.add_metric([stats.name], stats.refused)
+        for response_class in range(1, 6):
+            count = sum(n for (_, code, _), n in stats.requests.items() if code // 100 == response_class)
+            classes.add_metric([stats.name, str(response_class)], count)
+        time.add_metric([stats.name], stats.time.buckets(), stats.time.sum_ms)
+    yield from (connections, active, requests, refused, classes, time)
+
+
+def _cluster_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
+    label = ["envoy_cluster_name"]
+    requests = CounterMetricFamily("envoy_cluster_upstream_rq", "Requests to the cluster.", labels=label)
+    active = GaugeMetricFamily("envoy_cluster_upstream_rq_active", "Waiting for a response.", labels=label)
+    classes = CounterMetricFamily(
+        "envoy_cluster_upstream_rq_xx", "Responses, by class.", labels=[*label, "envoy_response_code_class"]
+    )
+    time = HistogramMetricFamily(
+        "envoy_cluster_upstream_rq_time", "From a request to the head of its response, ms.", labels=label
+    )
+    for stats in clusters:
+        requests.add_metric([stats.name], sum(stats.responses))
+        active.add_metric([stats.name], stats.requests_active)
+        for response_class in range(1, 6):
+            classes.add_metric([stats.name, str(response_class)], stats.responses[response_class])
+        time.add_metric([stats.name], stats.time.buckets(), stats.time.sum_ms)
+    yield from (requests, active, classes, time)
+
+
+def _istio_requests(listeners: Iterable[ListenerStats]) -> Metric:
+    family = CounterMetricFamily(
+        "istio_requests",
+        "Requests, as Istio counts them.",
+        labels=["reporter", "destination_service", "request_protocol", "response_code", "response_flags"],
+    )
+    totals: dict[tuple[str, int, str], int] = {}
+    for stats in listeners:
+        for key, count in stats.requests.items():
+            totals[key] = totals.get(key, 0) + count
+    for (cluster, code, flags), count in totals.items():
+        # A cluster's name is outbound|port|subset|host.
+        service = cluster.rpartition("|")[2] or "unknown"
+        family.add_metric(["source", service, "http", str(code), flags or "-"], count)
+    return family
