@@ -1,0 +1,56 @@
+"""`meshproxy check`: what is wrong with a configuration, all of it, each with its place and its cure."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from .configuration import EXIT_PROBLEMS, Configuration, count, read
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
+def check(paths: tuple[str, ...], as_json: bool) -> None:
+    """Check YAML files, folders, or - for stdin.
+
+    Each problem is a line `file:line:column: Kind/name.namespace: path: what is wrong, and what would be right`.
+    Exits with 0 when there is none, 1 when there are some, 2 when a path cannot be read.
+
+    \b
+    Example:
+      meshproxy check policies/quickstart
+      kubectl get gateways,virtualservices,services -A -o yaml | meshproxy check -
+    """
+    configuration = read(paths)
+    if as_json:
+        click.echo(json.dumps(_as_dict(configuration), indent=1))
+    else:
+        _show(configuration)
+    sys.exit(EXIT_PROBLEMS if configuration.problems else 0)
+
+
+def _as_dict(configuration: Configuration) -> dict[str, object]:
+    return {
+        "resources": len(configuration.mesh.resources),
+        "problems": [problem.as_dict() for problem in configuration.problems],
+        "notes": [
+            {"file": note.position.file, "line": note.position.line, "message": note.message}
+            for note in configuration.notes
+        ],
+    }
+
+
+def _show(configuration: Configuration) -> None:
+    for problem in configuration.problems:
+        place, text = str(problem.position), str(problem).removeprefix(str(problem.position))
+        click.echo(click.style(place, bold=True) + text)
+    for note in configuration.notes:
+        click.echo(click.style(str(note), dim=True), err=True)
+    resources = count(len(configuration.mesh.resources), "resource")
+    if configuration.problems:
+        click.secho(f"{count(len(configuration.problems), 'problem')} in {resources}", fg="red", err=True)
+    else:
+        click.secho(f"{resources}, no problems", fg="green", err=True)

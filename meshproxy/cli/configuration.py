@@ -1,0 +1,42 @@
+"""Reads and checks files, for every command that takes them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from ..mesh import Mesh, analyse, build_mesh
+from ..resources import Note, Problem, Unreadable, load
+
+EXIT_PROBLEMS = 1
+EXIT_UNUSABLE = 2
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the files say, and what is wrong with it, in the order of the files."""
+
+    mesh: Mesh
+    problems: tuple[Problem, ...]
+    notes: tuple[Note, ...]
+
+
+def read(paths: Sequence[str]) -> Configuration:
+    """Load files, folders and `-`, and check them. Exits with 2 when one cannot be read."""
+    try:
+        loaded = load(paths, stdin=sys.stdin.buffer)
+    except Unreadable as error:
+        for path, reason in error.failures:
+            click.echo(f"meshproxy: cannot read {path}: {reason}", err=True)
+        sys.exit(EXIT_UNUSABLE)
+    mesh = build_mesh(loaded.resources)
+    problems = [*loaded.problems, *analyse(mesh, invalid=loaded.invalid)]
+    return Configuration(mesh, tuple(sorted(problems, key=lambda problem: problem.position)), loaded.notes)
+
+
+def count(number: int, thing: str) -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

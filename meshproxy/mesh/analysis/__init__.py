@@ -1,0 +1,56 @@
+"""What is wrong with a mesh though each resource is well-formed: what dangles, conflicts, or never happens.
+
+Rules:
+
+1. Sound. A problem keeps the configuration from running, so it is only said what is certain; what might be
+   meant is left alone. What refers to a resource that is itself too broken to be read is not reported on top
+   of that.
+2. Each problem stands where the user has to change something, and says what would be right.
+3. A check is a generator of problems over a `Scope`; `CHECKS` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from meshproxy.resources import Problem
+
+from ..mesh import Mesh
+from ..names import ROOT_NAMESPACE
+from . import conflicts, delegation, destination_rules, destinations, gateways, services, shadowing
+from .scope import Scope
+
+Check = Callable[[Scope], Iterator[Problem]]
+
+CHECKS: tuple[Check, ...] = (
+    gateways.unknown_gateways,
+    gateways.unbound_match_gateways,
+    gateways.hosts_not_admitted,
+    gateways.ports_without_server,
+    gateways.unsupported_servers,
+    delegation.unusable_delegates,
+    delegation.contradictory_rules,
+    destinations.unknown_destinations,
+    destinations.unknown_subsets,
+    shadowing.hidden_rules,
+    conflicts.gateway_conflicts,
+    conflicts.mesh_conflicts,
+    destination_rules.unknown_hosts,
+    destination_rules.empty_subsets,
+    destination_rules.repeated_subsets,
+    services.unknown_target_ports,
+    services.protocol_conflicts,
+)
+
+
+def analyse(
+    mesh: Mesh, *, namespace: str = ROOT_NAMESPACE, invalid: Collection[str] = frozenset()
+) -> tuple[Problem, ...]:
+    """Every problem of a mesh, by file and line.
+
+    `namespace` is where the gateway runs, `invalid` the ids of resources that could not be read
+    (`Loaded.invalid`).
+    """
+    scope = Scope(mesh, namespace, frozenset(invalid))
+    found = dict.fromkeys(problem for check in CHECKS for problem in check(scope))
+    return tuple(sorted(found))

@@ -1,0 +1,67 @@
+"""What a check may look at, and how it names what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from meshproxy.resources import Resource, VirtualService
+
+from ..gateway import Admission, PlacedServer
+from ..mesh import Mesh
+from ..virtual_services import MergedVirtualService
+
+MAX_LISTED = 6
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A mesh, the namespace its gateway runs in, and the ids of resources that could not be read."""
+
+    mesh: Mesh
+    namespace: str
+    invalid: frozenset[str]
+
+    def unreadable(self, *kinds: str) -> bool:
+        """Whether a resource of these kinds could not be read, so that what seems missing may be in there."""
+        return any(id.partition("/")[0] in kinds for id in self.invalid)
+
+    @cached_property
+    def virtual_services(self) -> tuple[Resource[VirtualService], ...]:
+        """Every VirtualService, those for delegation too, as written."""
+        return self.mesh.of(VirtualService)
+
+    @cached_property
+    def admissions(self) -> dict[str, list[Admission]]:
+        """What each Gateway's servers admit, by `namespace/name`."""
+        return {
+            name: [
+                Admission(PlacedServer(server, gateway, n)) for n, server in enumerate(gateway.spec.servers)
+            ]
+            for name, gateway in self.mesh.gateways.items()
+        }
+
+    @property
+    def merged(self) -> Iterator[MergedVirtualService]:
+        """Every VirtualService with hosts."""
+        return iter(self.mesh.virtual_services.merged)
+
+
+def advice(name: str, known: Iterable[str], nothing: str, *, likely: Iterable[str] = ()) -> str:
+    """What would be right in place of `name`: what is likely, else the nearest name, else all there are."""
+    names = sorted(set(known))
+    found = next((candidate for candidate in likely if candidate in names), None)
+    close = [found] if found else difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {listed(names)}" if names else nothing
+
+
+def listed(names: Iterable[object], unit: str = "") -> str:
+    """Some names for a sentence; of many, only the first few."""
+    texts = [str(name) for name in names]
+    shown = ", ".join(texts[:MAX_LISTED])
+    more = len(texts) - MAX_LISTED
+    return f"{shown} and {more} more{unit}" if more > 0 else shown

@@ -1,0 +1,147 @@
+"""Services as declared by ServiceEntry, and by Kubernetes' Service with Endpoints and EndpointSlice.
+
+Where a workload listens for a port of a service, Istio's order holds. For a ServiceEntry: a Unix socket, the
+workload's own port of the service port's name, `targetPort`, the port itself. For a Service: a named
+`targetPort` is the workload's port of that name, and a workload without one is left out; else the workload's
+own port of the service port's name, the numbered `targetPort`, the port itself.
+
+One difference from Istio, where pods do the work: any Service, a headless one too, finds WorkloadEntries with
+any address that one can have, because here they are all that stands for pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from meshproxy import resources as api
+from meshproxy.resources import Resource
+from meshproxy.snapshot import SocketAddress
+
+from .names import Visibility, service_hostname
+from .registry import Resolution, Service, ServiceEndpoint, ServicePort
+from .workloads import Workload, Workloads
+
+EXPORT_TO_ANNOTATION = "networking.istio.io/exportTo"
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+_RESOLUTIONS: dict[str | None, Resolution] = {"STATIC": "STATIC", "DNS": "DNS", "DNS_ROUND_ROBIN": "DNS"}
+
+AddressesByPort = Mapping[str, list[SocketAddress]]
+"""Addresses that Kubernetes publishes for a Service, by the name of the Service's port."""
+
+
+def entry_services(entry: Resource[api.ServiceEntry], workloads: Workloads) -> Iterator[Service]:
+    """The services that a ServiceEntry declares: one for each host."""
+    spec = entry.spec
+    resolution = _RESOLUTIONS.get(spec.resolution, "NONE")
+    for host in map(str.lower, spec.hosts):
+        servers = _entry_workloads(entry, host, resolution, workloads)
+        yield Service(
+            hostname=host,
+            namespace=entry.namespace,
+            ports=tuple(ServicePort(port.number, port.name, port.protocol or "TCP") for port in spec.ports),
+            resolution=resolution,
+            endpoints={
+                port.number: tuple(_entry_endpoint(server, port) for server in servers) for port in spec.ports
+            },
+            visibility=Visibility.of(spec.export_to, entry.namespace),
+            resource=entry,
+        )
+
+
+def _entry_workloads(
+    entry: Resource[api.ServiceEntry], host: str, resolution: Resolution, workloads: Workloads
+) -> list[Workload]:
+    spec = entry.spec
+    if spec.workload_selector is not None:
+        return workloads.select(entry.namespace, spec.workload_selector.labels)
+    if not spec.endpoints and resolution == "DNS":
+        return [Workload(host)]
+    return [workload for workload in map(Workload.of, spec.endpoints) if workload.address]
+
+
+def _entry_endpoint(workload: Workload, port: api.ServicePort) -> ServiceEndpoint:
+    listening = workload.ports.get(port.name) or port.target_port or port.number
+    return ServiceEndpoint(workload.at(listening), workload.labels, workload.weight)
+
+
+def kubernetes_service(
+    service: Resource[api.Service], workloads: Workloads, published: Iterable[AddressesByPort]
+) -> Service:
+    """The service that a Kubernetes Service declares; `published` is what its Endpoints and slices hold."""
+    spec = service.spec
+    tcp = [port for port in spec.ports if port.protocol == "TCP"]
+    published = tuple(published)
+    selected = selected_workloads(service, workloads)
+    exported = service.annotations.get(EXPORT_TO_ANNOTATION, "")
+    return Service(
+        hostname=service_hostname(service.name, service.namespace),
+        namespace=service.namespace,
+        ports=tuple(ServicePort(port.port, port.name or "", port.protocol) for port in tcp),
+        resolution="STATIC",
+        endpoints={port.port: tuple(_service_endpoints(port, selected, published)) for port in tcp},
+        visibility=Visibility.of(filter(None, map(str.strip, exported.split(","))), service.namespace),
+        resource=service,
+        kubernetes=True,
+        external_name=spec.external_name.lower()
+        if spec.type == "ExternalName" and spec.external_name
+        else None,
+    )
+
+
+def selected_workloads(service: Resource[api.Service], workloads: Workloads) -> list[Workload]:
+    """The workloads behind a Kubernetes Service; one without a selector has none of its own."""
+    return workloads.select(service.namespace, service.spec.selector) if service.spec.selector else []
+
+
+def _service_endpoints(
+    port: api.KubernetesServicePort, selected: Iterable[Workload], published: Iterable[AddressesByPort]
+) -> Iterator[ServiceEndpoint]:
+    for workload in selected:
+        number = target_port(port, workload)
+        if number is not None:
+            yield ServiceEndpoint(workload.at(number), workload.labels, workload.weight)
+    for addresses in published:
+        yield from map(ServiceEndpoint, addresses.get(port.name or "", ()))
+
+
+def target_port(port: api.KubernetesServicePort, workload: Workload) -> int | None:
+    """Where a workload listens for a port of a Service; None if `targetPort` is a name it does not know."""
+    if isinstance(port.target_port, str):
+        return workload.ports.get(port.target_port)
+    return workload.ports.get(port.name or "") or port.target_port or port.port
+
+
+class Published:
+    """What Endpoints and EndpointSlices say of each Service.
+
+    A cluster's dump has both for the same addresses; endpoints of equal address count once where clusters are
+    made.
+    """
+
+    def __init__(self, resources: Iterable[Resource[Any]]) -> None:
+        self._endpoints: dict[tuple[str, str], list[api.Endpoints]] = {}
+        self._slices: dict[tuple[str, str], list[api.EndpointSlice]] = {}
+        for resource in resources:
+            if isinstance(resource.spec, api.Endpoints):
+                self._endpoints.setdefault((resource.namespace, resource.name), []).append(resource.spec)
+            elif isinstance(resource.spec, api.EndpointSlice) and SERVICE_NAME_LABEL in resource.labels:
+                key = resource.namespace, resource.labels[SERVICE_NAME_LABEL]
+                self._slices.setdefault(key, []).append(resource.spec)
+
+    def addresses(self, service: Resource[api.Service]) -> Iterator[AddressesByPort]:
+        """The addresses of a Service; those that are not ready only if it publishes them."""
+        key, unready = (service.namespace, service.name), service.spec.publish_not_ready_addresses
+        for endpoints in self._endpoints.get(key, ()):
+            for subset in endpoints.subsets:
+                hosts = [a.ip for a in subset.addresses + (subset.not_ready_addresses if unready else ())]
+                yield {
+                    port.name or "": [SocketAddress(host, port.port) for host in hosts]
+                    for port in subset.ports
+                }
+        for part in self._slices.get(key, ()):
+            ready = [e for e in part.endpoints if unready or e.conditions.ready is not False]
+            hosts = [host for endpoint in ready for host in endpoint.addresses]
+            ports = [(port.name or "", port.port) for port in part.ports if port.port is not None]
+            yield {name: [SocketAddress(host, number) for host in hosts] for name, number in ports}

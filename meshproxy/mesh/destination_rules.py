@@ -1,0 +1,131 @@
+"""DestinationRules: which of them hold for a service at a proxy, and the traffic policy that comes of them.
+
+Sources: Istio's `destinationRule` and `mergeDestinationRule` (push_context.go, destination_rule.go),
+`MergeSubsetTrafficPolicy` (util.go).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from meshproxy.resources import (
+    ConnectionPoolSettings,
+    DestinationRule,
+    LoadBalancerSettings,
+    PortTrafficPolicy,
+    Resource,
+    Subset,
+    TrafficPolicy,
+)
+
+from .hosts import HostMap
+from .names import ROOT_NAMESPACE, Visibility, fqdn
+from .ordering import age
+
+Rules = Sequence[Resource[DestinationRule]]
+
+
+class PlacedSubset(NamedTuple):
+    """A subset, and where it is written: at `spec.subsets[place]` of one of the rules that were merged."""
+
+    subset: Subset
+    resource: Resource[DestinationRule]
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRule:
+    """DestinationRules of one host that act as one: the first top-level policy, the subsets of each."""
+
+    traffic_policy: TrafficPolicy | None
+    subsets: tuple[PlacedSubset, ...]
+
+    def subset(self, name: str) -> PlacedSubset | None:
+        """The subset of this name; the first, where there are several."""
+        return next((placed for placed in self.subsets if placed.subset.name == name), None)
+
+
+class DestinationRules:
+    """Every DestinationRule, to be asked for what holds for a service.
+
+    Istio looks in the proxy's namespace, then in the service's, then in the root namespace, and the first
+    that has a rule for the host, by longest match, decides alone. A proxy of the root namespace takes no rule
+    for its own there that all the mesh shares: an ingress gateway would never see the services' rules.
+    """
+
+    def __init__(self, rules: Iterable[Resource[DestinationRule]]) -> None:
+        own: dict[str, dict[str, list[Resource[DestinationRule]]]] = {}
+        exported: dict[str, dict[str, list[Resource[DestinationRule]]]] = {}
+        for rule in sorted(rules, key=age):
+            host = fqdn(rule.spec.host, rule.namespace)
+            visibility = visibility_of(rule)
+            shared = visibility.everywhere or visibility.namespaces != {rule.namespace}
+            if shared:
+                exported.setdefault(rule.namespace, {}).setdefault(host, []).append(rule)
+            if visibility.includes(rule.namespace) and not (shared and rule.namespace == ROOT_NAMESPACE):
+                own.setdefault(rule.namespace, {}).setdefault(host, []).append(rule)
+        self._own = {namespace: HostMap(hosts) for namespace, hosts in own.items()}
+        self._exported = {namespace: HostMap(hosts) for namespace, hosts in exported.items()}
+
+    def find(self, hostname: str, service_namespace: str, proxy_namespace: str) -> MergedRule | None:
+        """The rule for a service of `service_namespace` at a proxy of `proxy_namespace`."""
+        if rules := _best(self._own, proxy_namespace, hostname):
+            return merge(rules)
+        for namespace in (service_namespace, ROOT_NAMESPACE):
+            rules = _best(self._exported, namespace, hostname)
+            if visible := [rule for rule in rules if visibility_of(rule).includes(proxy_namespace)]:
+                return merge(visible)
+        return None
+
+
+def visibility_of(rule: Resource[DestinationRule]) -> Visibility:
+    """Who sees a rule."""
+    return Visibility.of(rule.spec.export_to, rule.namespace)
+
+
+def merge(rules: Rules) -> MergedRule:
+    """Merge rules of one host and namespace, the oldest first."""
+    policies = (rule.spec.traffic_policy for rule in rules if rule.spec.traffic_policy is not None)
+    subsets: dict[str, PlacedSubset] = {}
+    for rule in rules:
+        for place, subset in enumerate(rule.spec.subsets):
+            subsets.setdefault(subset.name, PlacedSubset(subset, rule, place))
+    return MergedRule(next(policies, None), tuple(subsets.values()))
+
+
+def _best(
+    by_namespace: dict[str, HostMap[list[Resource[DestinationRule]]]], namespace: str, hostname: str
+) -> Rules:
+    hosts = by_namespace.get(namespace)
+    return (hosts.best(hostname) if hosts is not None else None) or ()
+
+
+class EffectivePolicy(NamedTuple):
+    """What holds for one port of one subset, once every level has had its say."""
+
+    load_balancer: LoadBalancerSettings | None = None
+    connection_pool: ConnectionPoolSettings | None = None
+
+
+def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
+    """The policy of `port`: a subset's fields go before those of the top level, one by one.
+
+    At either level, a port's own settings stand in for that level's as a whole: what they leave out is back
+    at its default, not inherited.
+    """
+    top = _at_port(rule.traffic_policy if rule else None, port)
+    narrow = _at_port(subset.traffic_policy if subset else None, port)
+    if isinstance(narrow, PortTrafficPolicy):
+        return EffectivePolicy(narrow.load_balancer, narrow.connection_pool)
+    levels = [level for level in (narrow, top) if level is not None]
+    return EffectivePolicy(
+        next((level.load_balancer for level in levels if level.load_balancer is not None), None),
+        next((level.connection_pool for level in levels if level.connection_pool is not None), None),
+    )
+
+
+def _at_port(policy: TrafficPolicy | None, port: int) -> TrafficPolicy | PortTrafficPolicy | None:
+    settings = policy.port_level_settings if policy else ()
+    return next((own for own in settings if own.port.number == port), policy)

@@ -1,0 +1,221 @@
+"""What a gateway runs: the Gateways that select it, merged, with the VirtualServices bound to them.
+
+Sources: Istio's `mergeGateways` (pilot/pkg/model/gateway.go) and `buildGatewayHTTPRouteConfig`. Servers of
+one port and one `bind` are one listener, whichever Gateways they come from, and have one route configuration.
+
+One difference from Istio: a Gateway's port is never translated to the `targetPort` of a Service that selects
+the gateway. Istio does so because a pod cannot choose where its Service listens; here `publish` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypedDict, Unpack
+
+from meshproxy.resources import Destination, Gateway, Resource, Server
+from meshproxy.snapshot import (
+    Cluster,
+    HttpConnectionManager,
+    Listener,
+    Route,
+    RouteConfiguration,
+    Snapshot,
+    SocketAddress,
+    VirtualHost,
+)
+
+from .clusters import Target, build_cluster, resolve
+from .covering import is_catch_all
+from .hosts import HostMap, specificity
+from .mesh import Mesh
+from .names import ROOT_NAMESPACE
+from .registry import selects
+from .routes import RouteContext, virtual_service_routes
+from .virtual_services import Match, MergedVirtualService
+
+ANY_ADDRESS = "0.0.0.0"
+
+
+class HttpOptions(TypedDict, total=False):
+    """What a listener's HTTP connection manager may be told, in the snapshot's words."""
+
+    server_name: str
+    max_request_headers_kb: int
+    max_headers_count: int
+    request_headers_timeout_s: float
+    idle_timeout_s: float
+
+
+class PlacedServer(NamedTuple):
+    """A server and the Gateway it is written in, at `spec.servers[place]`."""
+
+    server: Server
+    gateway: Resource[Gateway]
+    place: int
+
+    @property
+    def gateway_name(self) -> str:
+        """The Gateway as VirtualServices name it."""
+        return f"{self.gateway.namespace}/{self.gateway.name}"
+
+
+def gateway_snapshot(
+    mesh: Mesh,
+    *,
+    selector: Mapping[str, str] | None = None,
+    namespace: str = ROOT_NAMESPACE,
+    publish: Mapping[int, SocketAddress] | None = None,
+    **http: Unpack[HttpOptions],
+) -> Snapshot:
+    """What a gateway of `namespace` with the labels `selector` runs; without labels, all Gateways.
+
+    A Gateway belongs to a workload that has every label of its own selector. `publish` says where a Gateway
+    port listens in truth, in place of the server's `bind` and the port itself. The snapshot's clusters are
+    those that its routes name, as far as they exist.
+    """
+    listeners, targets = [], _Targets(mesh, namespace)
+    for (port, bind), servers in merge_servers(selected_gateways(mesh, selector)).items():
+        hosts = contributions(mesh, servers, selector, namespace, partial(targets.cluster_of, port))
+        own_bind = servers[0].server.bind
+        name = f"http.{port}.{own_bind}" if own_bind else f"http.{port}"
+        routes = RouteConfiguration(name, tuple(_virtual_hosts(hosts, port)))
+        address = (publish or {}).get(port, SocketAddress(bind, port))
+        listeners.append(Listener(f"{bind}_{port}", address, HttpConnectionManager(routes, **http)))
+    return Snapshot(tuple(listeners), tuple(targets.clusters()))
+
+
+def selected_gateways(mesh: Mesh, labels: Mapping[str, str] | None) -> list[Resource[Gateway]]:
+    """The Gateways for a workload with these labels, the oldest first; every Gateway if there are none."""
+    gateways = mesh.gateways.values()
+    return [gateway for gateway in gateways if labels is None or selects(gateway.spec.selector, labels)]
+
+
+def merge_servers(gateways: Iterable[Resource[Gateway]]) -> dict[tuple[int, str], list[PlacedServer]]:
+    """The HTTP servers of some Gateways by port and address to bind, in the order of the Gateways."""
+    merged: dict[tuple[int, str], list[PlacedServer]] = {}
+    for gateway in gateways:
+        for place, server in enumerate(gateway.spec.servers):
+            if is_served(server):
+                servers = merged.setdefault((server.port.number, server.bind or ANY_ADDRESS), [])
+                servers.append(PlacedServer(server, gateway, place))
+    return merged
+
+
+def is_served(server: Server) -> bool:
+    """Whether this server gets a listener: plain HTTP over TCP, so far."""
+    return server.port.protocol.upper() == "HTTP" and server.port.number != 0
+
+
+class _Targets:
+    """The destinations that a snapshot's routes lead to, in the order in which they are met."""
+
+    def __init__(self, mesh: Mesh, proxy_namespace: str) -> None:
+        self.proxy_namespace = proxy_namespace
+        self._mesh = mesh
+        self._targets: dict[Target, None] = {}
+
+    def cluster_of(self, listener_port: int, destination: Destination, rule_namespace: str) -> str:
+        """The name of the cluster of a destination, which from now on is among the targets."""
+        target = resolve(
+            destination, rule_namespace, listener_port, self.proxy_namespace, self._mesh.registry
+        )
+        self._targets[target] = None
+        return target.cluster
+
+    def clusters(self) -> Iterator[Cluster]:
+        """The clusters of all targets that exist."""
+        for target in sorted(self._targets, key=lambda target: target.cluster):
+            cluster = build_cluster(
+                target, self.proxy_namespace, self._mesh.registry, self._mesh.destination_rules
+            )
+            if cluster is not None:
+                yield cluster
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contribution:
+    """The routes that one VirtualService brings to a virtual host, by one Gateway, and what each comes of."""
+
+    service: MergedVirtualService
+    matches: tuple[Match, ...]
+    routes: tuple[Route, ...]
+
+
+def contributions(
+    mesh: Mesh,
+    servers: Iterable[PlacedServer],
+    labels: Mapping[str, str] | None,
+    proxy_namespace: str,
+    cluster_of: Callable[[Destination, str], str],
+) -> dict[str, list[Contribution]]:
+    """Which VirtualServices contribute to which host of some servers of one port, in merging order.
+
+    A VirtualService that has no route here contributes nothing, not even its hosts: a wildcard of another may
+    then take their requests.
+    """
+    hosts: dict[str, dict[Contribution, None]] = {}
+    known: dict[tuple[str, MergedVirtualService], Contribution] = {}
+    for server in servers:
+        gateway, admission = server.gateway_name, Admission(server)
+        proxy_labels = server.gateway.spec.selector if labels is None else labels
+        context = RouteContext(gateway, server.server.port.number, proxy_namespace, proxy_labels, cluster_of)
+        for service in mesh.virtual_services.at_gateway(gateway, proxy_namespace):
+            admitted = admission.admit(service)
+            if not admitted:
+                continue
+            contribution = known.get((gateway, service))
+            if contribution is None:
+                routes = list(virtual_service_routes(service, context))
+                contribution = Contribution(service, tuple(m for m, _ in routes), tuple(r for _, r in routes))
+                known[gateway, service] = contribution
+            for host in admitted if contribution.routes else ():
+                hosts.setdefault(host, {})[contribution] = None  # once, though two servers may both admit it
+    return {host: list(merged) for host, merged in hosts.items()}
+
+
+class Admission:
+    """The hosts that a server admits, of VirtualServices of any namespace or of certain ones.
+
+    `host` and `*/host` are open to all, `ns/host` to VirtualServices of `ns`, `./host` to those beside the
+    Gateway.
+    """
+
+    def __init__(self, server: PlacedServer) -> None:
+        by_namespace: dict[str, dict[str, None]] = {}
+        for host in server.server.hosts:
+            namespace, slash, name = host.lower().rpartition("/")
+            scope = {"": "*", ".": server.gateway.namespace}.get(namespace, namespace) if slash else "*"
+            by_namespace.setdefault(scope, {})[name] = None
+        self._by_namespace = {namespace: HostMap(names) for namespace, names in by_namespace.items()}
+
+    def admit(self, service: MergedVirtualService) -> dict[str, None]:
+        """The hosts that a VirtualService gets here: what its own and the server's have in common."""
+        return {common: None for host in service.hosts for common in self.admit_host(host, service)}
+
+    def admit_host(self, host: str, service: MergedVirtualService) -> tuple[str, ...]:
+        """What one host of a VirtualService and the server's hosts have in common."""
+        scopes = (self._by_namespace.get(namespace) for namespace in ("*", service.resource.namespace))
+        return tuple(
+            common for scope in scopes if scope is not None for common in scope.intersection((host,))
+        )
+
+
+def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int) -> Iterator[VirtualHost]:
+    """The virtual hosts, by name. Hosts with the very same routes share one, named for the most specific."""
+    if not hosts:
+        yield VirtualHost(f"blackhole:{port}", ("*",), ())
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for host in sorted(hosts, key=specificity):
+        alike.setdefault(tuple(id(contribution.routes) for contribution in hosts[host]), []).append(host)
+    for first, *others in sorted(alike.values(), key=lambda names: _domain_name(names[0], port)):
+        routes = [route for contribution in hosts[first] for route in contribution.routes]
+        # Merged VirtualServices each may have a route for everything else; these wait until all others had
+        # their turn.
+        routes.sort(key=lambda route: is_catch_all(route.match))
+        yield VirtualHost(_domain_name(first, port), (first, *others), tuple(routes))
+
+
+def _domain_name(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,146 @@
+"""The services of the mesh: their hosts, ports and endpoints, whichever resource declares them.
+
+A service comes from a Kubernetes Service or from a host of a ServiceEntry. Where several declare one host,
+Istio's order decides: in one namespace they are one service with the endpoints of all; between namespaces a
+proxy sees the oldest of those visible to it; and a Kubernetes Service goes before any ServiceEntry, so that
+no entry can take a service's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from meshproxy.resources import Resource
+from meshproxy.snapshot import Address
+
+from .hosts import HostMap, is_wildcard
+from .names import Visibility
+from .ordering import age
+
+Resolution = Literal["STATIC", "DNS", "NONE"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """A port that clients of a service name, by `number` in routes and by `name` in workloads' own ports."""
+
+    number: int
+    name: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEndpoint:
+    """One server behind one port of a service; `labels` are its workload's, for subsets to choose by."""
+
+    address: Address
+    labels: Mapping[str, str] = field(default_factory=dict)
+    weight: int = 1
+
+
+Endpoints = Mapping[int, tuple[ServiceEndpoint, ...]]
+"""The endpoints of each of a service's ports, by port number."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Service:
+    """A host that requests can be sent to. With `external_name`, it is only another name for that host."""
+
+    hostname: str
+    namespace: str
+    ports: tuple[ServicePort, ...]
+    resolution: Resolution
+    endpoints: Endpoints
+    visibility: Visibility
+    resource: Resource[Any]
+    kubernetes: bool = False
+    external_name: str | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Service {self.hostname} of {self.resource.id}, ports {[port.number for port in self.ports]}>"
+        )
+
+    def port(self, number: int) -> ServicePort | None:
+        """The port of this number."""
+        return next((port for port in self.ports if port.number == number), None)
+
+    def select(self, labels: Mapping[str, str]) -> bool:
+        """Whether any endpoint, of any port, has all these labels."""
+        return any(selects(labels, e.labels) for endpoints in self.endpoints.values() for e in endpoints)
+
+
+def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether a workload with `labels` has every label of `selector`."""
+    return selector.items() <= labels.items()
+
+
+class Registry:
+    """All services, by host. `services` are in Istio's order of age, one for each host and namespace."""
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        merged: dict[tuple[str, str], Service] = {}
+        for service in sorted(services, key=_seniority):
+            key = service.hostname, service.namespace
+            merged[key] = _join(merged[key], service) if key in merged else service
+        self.services = tuple(merged.values())
+        self._by_host: dict[str, list[Service]] = {}
+        for service in sorted(self.services, key=lambda service: not service.kubernetes):
+            self._by_host.setdefault(service.hostname, []).append(service)
+
+    def __repr__(self) -> str:
+        return f"<Registry of {len(self.services)} services>"
+
+    def find(self, hostname: str, namespace: str) -> Service | None:
+        """The service that a proxy of `namespace` reaches under `hostname`."""
+        candidates = self._by_host.get(hostname, ())
+        # An export that names the proxy's namespace goes before one to everybody, if the kind is the same.
+        seen = [service for service in candidates if service.visibility.includes(namespace)]
+        return min(
+            seen, key=lambda service: (not service.kubernetes, service.visibility.everywhere), default=None
+        )
+
+    def declared(self, hostname: str) -> tuple[Service, ...]:
+        """Every service of this host, whoever may see it."""
+        return tuple(self._by_host.get(hostname, ()))
+
+    def under(self, pattern: str) -> tuple[Service, ...]:
+        """Every service whose host is `pattern` or is covered by it."""
+        hosts = [pattern, *self._hosts.covered(pattern)] if is_wildcard(pattern) else [pattern]
+        return tuple(service for host in hosts for service in self._by_host.get(host, ()))
+
+    @property
+    def hostnames(self) -> Iterable[str]:
+        """Every host that some service has."""
+        return self._by_host.keys()
+
+    @cached_property
+    def _hosts(self) -> HostMap[None]:
+        return HostMap(dict.fromkeys(self._by_host))
+
+
+def _seniority(service: Service) -> tuple[bool, Any, str, str]:
+    return not service.kubernetes, *age(service.resource)
+
+
+def _join(elder: Service, younger: Service) -> Service:
+    """Two declarations of one host in one namespace: the elder's, with the endpoints of both.
+
+    Only entries of a kind add ports to each other; what differs in how it is resolved or seen stays the
+    elder's.
+    """
+    alike = (elder.kubernetes, elder.resolution, elder.visibility) == (
+        younger.kubernetes,
+        younger.resolution,
+        younger.visibility,
+    )
+    new = tuple(port for port in younger.ports if elder.port(port.number) is None) if alike else ()
+    ports = elder.ports + new
+    endpoints = {
+        p.number: elder.endpoints.get(p.number, ()) + younger.endpoints.get(p.number, ()) for p in ports
+    }
+    return dataclasses.replace(elder, ports=ports, endpoints=endpoints)

@@ -1,0 +1,149 @@
+"""The rules of a VirtualService as Envoy's routes, for one port of one gateway (Istio's `TranslateRoute`).
+
+A rule with several matches becomes a route for each, in their order. Conditions that concern the proxy are
+decided here: a route exists only where they hold. Istio's order of precedence for the authority:
+`rewrite.authority`, then the rule's headers, then the destination's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from meshproxy.resources import Destination, HTTPRedirect, HTTPRoute, HTTPRouteDestination
+from meshproxy.snapshot import (
+    Action,
+    DirectResponseAction,
+    Origin,
+    RedirectAction,
+    RegexRewrite,
+    Route,
+    RouteAction,
+    WeightedCluster,
+)
+
+from .covering import is_catch_all
+from .header_changes import HeaderChanges, header_changes
+from .matches import route_match
+from .registry import selects
+from .virtual_services import Match, MergedVirtualService, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """For whom routes are made: a port of a gateway, at a proxy. `cluster_of` names a destination's cluster.
+
+    `cluster_of` takes the destination and the namespace that its rule is written in.
+    """
+
+    gateway: str
+    port: int
+    proxy_namespace: str
+    proxy_labels: Mapping[str, str]
+    cluster_of: Callable[[Destination, str], str]
+
+
+def virtual_service_routes(
+    service: MergedVirtualService, context: RouteContext
+) -> Iterator[tuple[Match, Route]]:
+    """The routes of a VirtualService, each with the match that it comes of.
+
+    They end with the first that takes every request: none after it could be met.
+    """
+    for rule in service.rules:
+        for match in rule.matches:
+            if applies(match, context):
+                route = translate_route(rule, match, context)
+                yield match, route
+                if is_catch_all(route.match):
+                    return
+
+
+def applies(match: Match, context: RouteContext) -> bool:
+    """Whether a match's conditions on the proxy hold. Where it names gateways, the source has no say."""
+    request = match.request
+    if request.port is not None and request.port != context.port:
+        return False
+    if match.gateways:
+        return context.gateway in match.gateways
+    return selects(request.source_labels, context.proxy_labels) and request.source_namespace in (
+        None,
+        context.proxy_namespace,
+    )
+
+
+def translate_route(rule: Rule, match: Match, context: RouteContext) -> Route:
+    """The route of one match of a rule."""
+    action, changes = _action(rule, context)
+    position = match.resource.position(*match.path)
+    return Route(
+        name=f"{rule.http.name or ''}.{match.request.name}" if match.request.name else rule.http.name or "",
+        match=route_match(match.request),
+        action=action,
+        request_headers=changes.request,
+        response_headers=changes.response,
+        origin=Origin(position.file, position.line, match.resource.id),
+    )
+
+
+def _action(rule: Rule, context: RouteContext) -> tuple[Action, HeaderChanges]:
+    """What a rule does, and the header changes that come before it whichever destination is chosen."""
+    http, changes = rule.http, header_changes(rule.http.headers)
+    if http.redirect is not None:
+        return _redirect(http.redirect, context.port), changes
+    if http.direct_response is not None:
+        body = http.direct_response.body
+        content = (
+            b"" if body is None else body.bytes if body.bytes is not None else (body.string or "").encode()
+        )
+        return DirectResponseAction(http.direct_response.status, content), changes
+    namespace = rule.resource.namespace
+    if len(http.route) == 1:
+        # A single destination has no weight to speak of, and its changes are those of the route.
+        changes = changes.then(header_changes(http.route[0].headers))
+        return _forward(
+            http, (WeightedCluster(context.cluster_of(http.route[0].destination, namespace)),), changes
+        ), changes
+    weighted = tuple(
+        _weighted(destination, context.cluster_of(destination.destination, namespace))
+        for destination in http.route
+        if destination.weight
+    )
+    return _forward(http, weighted, changes), changes
+
+
+def _weighted(destination: HTTPRouteDestination, cluster: str) -> WeightedCluster:
+    changes = header_changes(destination.headers)
+    return WeightedCluster(
+        cluster, destination.weight or 0, changes.request, changes.response, changes.authority
+    )
+
+
+def _forward(http: HTTPRoute, clusters: tuple[WeightedCluster, ...], changes: HeaderChanges) -> RouteAction:
+    authority = (http.rewrite.authority if http.rewrite else None) or changes.authority
+    if authority:
+        # Envoy would apply both, the route's last; saying only the one that counts leaves no room for doubt.
+        clusters = tuple(replace(cluster, host_rewrite=None) for cluster in clusters)
+    regex = http.rewrite.uri_regex_rewrite if http.rewrite else None
+    return RouteAction(
+        clusters,
+        prefix_rewrite=http.rewrite.uri or None if http.rewrite and not regex else None,
+        regex_rewrite=RegexRewrite(regex.match, regex.rewrite) if regex else None,
+        host_rewrite=authority or None,
+    )
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _redirect(redirect: HTTPRedirect, listener_port: int) -> RedirectAction:
+    """A redirect. Its port is left out where it is the default of the scheme that the client is sent to."""
+    port = redirect.port or (listener_port if redirect.derive_port == "FROM_REQUEST_PORT" else 0)
+    return RedirectAction(
+        code=redirect.redirect_code or 301,
+        scheme=redirect.scheme or None,
+        host=redirect.authority or None,
+        port=0 if port == _DEFAULT_PORTS[redirect.scheme or "http"] else port,
+        path=None if redirect.prefix_rewrite else redirect.uri or None,
+        prefix_rewrite=redirect.prefix_rewrite or None,
+    )

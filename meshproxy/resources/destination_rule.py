@@ -1,0 +1,391 @@
+"""DestinationRule: how to treat a service once a request is on its way there.
+
+Source: Istio's `networking/v1alpha3/destination_rule.proto`, and the admission webhook's rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isqrt
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from .model import Model, NotYet, Ruled, Wrong, none_of, one_of, raise_wrongs
+from .types import (
+    FQDN,
+    Bool,
+    DNSLabel,
+    Duration,
+    ExportTo,
+    Labels,
+    NonNegative,
+    PercentInt,
+    PercentNumber,
+    PortNumber,
+    PositiveDuration,
+    Selector,
+    Text,
+    UInt,
+    UInt64,
+    WildcardHost,
+    one_of_texts,
+)
+from .virtual_service import PortSelector
+
+# Envoy's maglev table is a prime below this.
+MAX_MAGLEV_TABLE = 5_000_011
+
+SimpleLB = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"]
+H2UpgradePolicy = Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"]
+ClientTLSMode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
+
+
+class RingHash(Model):
+    """Ring hash's settings; the ring has at least this many points."""
+
+    minimum_ring_size: UInt64 | None = None
+
+
+class MagLev(Ruled):
+    """Maglev's settings; the table has this many entries."""
+
+    table_size: UInt64 | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        size = self.table_size
+        if size is None or not (size < MAX_MAGLEV_TABLE and _is_prime(size)):
+            yield ("tableSize",), f"has to be a prime number below {MAX_MAGLEV_TABLE}, such as 65537"
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % factor for factor in range(2, isqrt(number) + 1))
+
+
+class Attribute(Model):
+    """An attribute of a cookie that the proxy makes."""
+
+    name: Text
+    value: str | None = None
+
+
+class HTTPCookie(Ruled):
+    """The cookie to hash; with a ttl, the proxy makes it where it is missing."""
+
+    name: Text
+    path: str | None = None
+    ttl: Duration | None = None
+    attributes: tuple[Attribute, ...] = ()
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        yield from _repeated("attributes", [attribute.name for attribute in self.attributes])
+
+
+class ConsistentHashLB(Ruled):
+    """The same request property leads to the same endpoint."""
+
+    http_header_name: str | None = None
+    http_cookie: HTTPCookie | None = None
+    use_source_ip: Bool | None = None
+    http_query_parameter_name: str | None = None
+    ring_hash: RingHash | None = None
+    maglev: MagLev | None = None
+    minimum_ring_size: UInt64 | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        keys = ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName")
+        values = (self.http_header_name, self.http_cookie, self.use_source_ip, self.http_query_parameter_name)
+        given = [key for key, value in zip(keys, values, strict=True) if value is not None]
+        if len(given) != 1:
+            yield (
+                (),
+                f"hashes one thing; give one of {', '.join(keys)}" + (f", not {' and '.join(given)}" if given else ""),
+            )
+        algorithms = [a for a in (self.ring_hash, self.maglev, self.minimum_ring_size) if a is not None]
+        if len(algorithms) > 1:
+            yield (), "give one of ringHash, maglev and minimumRingSize"
+
+
+class Distribute(Ruled):
+    """The shares of the destinations' localities for requests from one locality."""
+
+    from_: str | None = None
+    to: dict[str, Annotated[int, Field(strict=True, ge=1, le=100)]] = Field(default_factory=dict)
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if sum(self.to.values()) != 100:
+            yield ("to",), f"the weights add up to {sum(self.to.values())}; they have to make 100"
+
+
+class Failover(Ruled):
+    """The region that takes over when one fails."""
+
+    from_: str | None = None
+    to: str | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.from_ == self.to:
+            yield ("to",), "a region cannot take over from itself; name another"
+        for name, region in (("from", self.from_), ("to", self.to)):
+            if region and ("/" in region or "*" in region):
+                yield (name,), f"{region!r} is not a region; give its name alone, without zone or wildcard"
+
+
+class LocalityLoadBalancerSetting(Ruled):
+    """Which localities get the requests of which."""
+
+    distribute: tuple[Distribute, ...] = ()
+    failover: tuple[Failover, ...] = ()
+    failover_priority: tuple[str, ...] = ()
+    enabled: Bool | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.distribute and self.failover:
+            yield (), "give one of distribute and failover, not both"
+
+
+class ZoneAwareLoadBalancerSetting(Model):
+    """Prefer the proxy's own zone, as far as its share of the endpoints allows."""
+
+    enabled: Bool | None = None
+    failover: tuple[Failover, ...] = ()
+    failover_priority: tuple[str, ...] = ()
+    min_cluster_size: Annotated[int, Field(strict=True, ge=1)] | None = None
+
+
+class WarmupConfiguration(Model):
+    """Raise a new endpoint's share slowly."""
+
+    duration: PositiveDuration
+    minimum_percent: PercentNumber | None = None
+    aggression: Annotated[float, Field(strict=True, gt=0)] | None = None
+
+
+class LoadBalancerSettings(Ruled):
+    """How requests are spread over the endpoints. LEAST_REQUEST unless given; LEAST_CONN is its old name."""
+
+    simple: Annotated[
+        SimpleLB | None,
+        NotYet("PASSTHROUGH; use LEAST_REQUEST, ROUND_ROBIN or RANDOM", none_of("PASSTHROUGH")),
+    ] = None
+    consistent_hash: Annotated[ConsistentHashLB | None, NotYet("consistent hashing")] = None
+    locality_lb_setting: Annotated[LocalityLoadBalancerSetting | None, NotYet("balancing by locality")] = None
+    zone_aware_lb_setting: Annotated[ZoneAwareLoadBalancerSetting | None, NotYet("balancing by zone")] = None
+    warmup_duration_secs: Annotated[PositiveDuration | None, NotYet("warming up of new endpoints")] = None
+    warmup: Annotated[WarmupConfiguration | None, NotYet("warming up of new endpoints")] = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        pairs = (
+            ("simple", self.simple, "consistentHash", self.consistent_hash),
+            ("localityLbSetting", self.locality_lb_setting, "zoneAwareLbSetting", self.zone_aware_lb_setting),
+            ("warmupDurationSecs", self.warmup_duration_secs, "warmup", self.warmup),
+        )
+        for one, first, other, second in pairs:
+            if first is not None and second is not None:
+                yield (), f"give one of {one} and {other}, not both"
+
+
+class TcpKeepalive(Model):
+    """The kernel's probes of idle connections."""
+
+    probes: UInt | None = None
+    time: PositiveDuration | None = None
+    interval: PositiveDuration | None = None
+
+
+class TCPSettings(Model):
+    """Limits of connections, whatever they carry. The connect timeout is 10s unless given."""
+
+    max_connections: Annotated[NonNegative | None, NotYet("limits of connections")] = None
+    connect_timeout: PositiveDuration | None = None
+    tcp_keepalive: Annotated[TcpKeepalive | None, NotYet("TCP keepalive")] = None
+    max_connection_duration: Annotated[PositiveDuration | None, NotYet("limits of a connection's age")] = None
+    idle_timeout: Annotated[Duration | None, NotYet("idle timeouts of connections")] = None
+
+
+class ConnectionKeepalive(Model):
+    """HTTP/2 pings on idle connections."""
+
+    interval: PositiveDuration
+    timeout: PositiveDuration
+
+
+class HTTPSettings(Ruled):
+    """Limits of HTTP connections and requests."""
+
+    http1_max_pending_requests: Annotated[NonNegative | None, NotYet("limits of waiting requests")] = None
+    http2_max_requests: Annotated[NonNegative | None, NotYet("limits of active requests")] = None
+    max_requests_per_connection: Annotated[NonNegative | None, NotYet("limits of requests to a connection")] = None
+    max_retries: Annotated[NonNegative | None, NotYet("limits of active retries")] = None
+    idle_timeout: Annotated[PositiveDuration | None, NotYet("idle timeouts of connections")] = None
+    h2_upgrade_policy: Annotated[
+        H2UpgradePolicy | None, NotYet("HTTP/2 to upstreams; use DO_NOT_UPGRADE", none_of("UPGRADE"))
+    ] = None
+    use_client_protocol: Annotated[Bool, NotYet("HTTP/2 to upstreams; false is accepted", one_of(False))] = False
+    max_concurrent_streams: Annotated[NonNegative | None, NotYet("limits of HTTP/2 streams")] = None
+    http2_keep_alive: Annotated[ConnectionKeepalive | None, NotYet("HTTP/2 pings")] = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.h2_upgrade_policy == "UPGRADE" and self.use_client_protocol:
+            yield ("useClientProtocol",), "cannot be true beside h2UpgradePolicy: UPGRADE; keep one"
+
+
+class ConnectionPoolSettings(Ruled):
+    """Limits of the connections to a service's endpoints."""
+
+    tcp: TCPSettings | None = None
+    http: HTTPSettings | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.tcp is None and self.http is None:
+            yield (), "is empty; give tcp or http"
+
+
+class OutlierDetection(Ruled):
+    """When an endpoint that keeps failing is left out for a while."""
+
+    consecutive_errors: NonNegative | None = None
+    split_external_local_origin_errors: Bool = False
+    consecutive_local_origin_failures: UInt | None = None
+    consecutive_gateway_errors: UInt | None = None
+    consecutive_5xx_errors: UInt | None = None
+    interval: PositiveDuration | None = None
+    base_ejection_time: PositiveDuration | None = None
+    max_ejection_percent: PercentInt | None = None
+    min_health_percent: PercentInt | None = None
+    outlier_detection_http_error_codes: tuple[UInt, ...] = ()
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.consecutive_local_origin_failures and not self.split_external_local_origin_errors:
+            message = "counts only beside splitExternalLocalOriginErrors: true; set that too"
+            yield ("consecutiveLocalOriginFailures",), message
+
+
+class ClientTLSSettings(Ruled):
+    """TLS towards the endpoints."""
+
+    mode: ClientTLSMode | None = None
+    client_certificate: str | None = None
+    private_key: str | None = None
+    ca_certificates: str | None = None
+    credential_name: str | None = None
+    subject_alt_names: tuple[str, ...] = ()
+    sni: str | None = None
+    insecure_skip_verify: Bool | None = None
+    ca_crl: str | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        files = (self.client_certificate, self.private_key, self.ca_certificates, self.ca_crl)
+        if self.mode in ("SIMPLE", "MUTUAL") and self.credential_name:
+            if any(files):
+                yield ("credentialName",), "brings its own certificates; remove it or the paths of files"
+        elif self.mode == "MUTUAL":
+            for name, value in (
+                ("clientCertificate", self.client_certificate),
+                ("privateKey", self.private_key),
+            ):
+                if not value:
+                    yield (name,), "is required by mode: MUTUAL"
+        if self.insecure_skip_verify and (self.ca_certificates or self.subject_alt_names):
+            yield (
+                ("insecureSkipVerify",),
+                "verifies nothing, so caCertificates and subjectAltNames have to go",
+            )
+
+
+PLAIN_TEXT = one_of({}, {"mode": "DISABLE"})
+OUTLIERS = NotYet("outlier detection")
+CLIENT_TLS = NotYet("TLS to upstreams; mode: DISABLE is accepted", PLAIN_TEXT)
+
+
+class PortTrafficPolicy(Ruled):
+    """The policy of one port; it replaces the policy of the whole service there."""
+
+    port: PortSelector
+    load_balancer: LoadBalancerSettings | None = None
+    connection_pool: ConnectionPoolSettings | None = None
+    outlier_detection: Annotated[OutlierDetection | None, OUTLIERS] = None
+    tls: Annotated[ClientTLSSettings | None, CLIENT_TLS] = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if len(self.model_fields_set) < 2:
+            yield (), "has a port and no policy; give loadBalancer, connectionPool, outlierDetection or tls"
+
+
+class TunnelSettings(Model):
+    """Reach a TCP destination through an HTTP proxy."""
+
+    protocol: Annotated[str, one_of_texts("CONNECT", "POST")] | None = None
+    target_host: FQDN
+    target_port: PortNumber
+
+
+class ProxyProtocol(Model):
+    """Tell the endpoint who the client is by the PROXY protocol."""
+
+    version: Literal["V1", "V2"] | None = None
+
+
+class RetryBudget(Model):
+    """Bound the active retries by a share of the active requests."""
+
+    percent: PercentNumber | None = None
+    min_retry_concurrency: UInt | None = None
+    budget_interval: PositiveDuration | None = None
+
+
+class TrafficPolicy(Ruled):
+    """How to reach the endpoints of a service or of a subset."""
+
+    load_balancer: LoadBalancerSettings | None = None
+    connection_pool: ConnectionPoolSettings | None = None
+    outlier_detection: Annotated[OutlierDetection | None, OUTLIERS] = None
+    tls: Annotated[ClientTLSSettings | None, CLIENT_TLS] = None
+    port_level_settings: tuple[PortTrafficPolicy, ...] = ()
+    tunnel: Annotated[TunnelSettings | None, NotYet("tunnels of TCP connections")] = None
+    proxy_protocol: Annotated[ProxyProtocol | None, NotYet("the PROXY protocol")] = None
+    retry_budget: Annotated[RetryBudget | None, NotYet("retries")] = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if not self.model_fields_set:
+            yield (), "is empty; give loadBalancer, connectionPool or another of its fields"
+        if self.tunnel and self.proxy_protocol:
+            yield (), "give one of tunnel and proxyProtocol, not both"
+
+
+class Subset(Model):
+    """The endpoints of a service that carry all these labels; no labels, all endpoints."""
+
+    name: DNSLabel
+    labels: Labels = Field(default_factory=dict)
+    traffic_policy: TrafficPolicy | None = None
+
+
+class WorkloadLabels(Model):
+    """Workloads by their labels (`istio.type.v1beta1.WorkloadSelector`)."""
+
+    match_labels: Selector = Field(default_factory=dict)
+
+
+class DestinationRule(Model):
+    """The policies of a service, and the subsets that VirtualServices may route to."""
+
+    host: WildcardHost
+    traffic_policy: TrafficPolicy | None = None
+    subsets: tuple[Subset, ...] = ()
+    export_to: ExportTo = ()
+    workload_selector: Annotated[WorkloadLabels | None, NotYet("DestinationRules of single workloads")] = None
+
+    @field_validator("subsets")
+    @classmethod
+    def _subsets_apart(cls, subsets: tuple[Subset, ...]) -> tuple[Subset, ...]:
+        raise_wrongs("subsets", _repeated("", [subset.name for subset in subsets]))
+        return subsets
+
+
+def _repeated(field: str, names: list[str]) -> Iterator[Wrong]:
+    """A wrong at the name of every item whose name an earlier one has."""
+    prefix = (field,) if field else ()
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield (*prefix, index, "name"), f"{name!r} is already the name of another; names are unique here"

@@ -1,0 +1,102 @@
+"""A resource: what the user wrote, validated, with the way back to where it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import ConfigDict, Field
+
+from .documents import Place
+from .model import Model
+from .problems import Path, Position, Problem, format_path
+from .types import Labels, checked, fqdn_error, is_dns_label
+
+Spec = TypeVar("Spec", bound=Model, covariant=True)
+
+DEFAULT_NAMESPACE = "default"
+
+# metav1.ObjectMeta, in full.
+METADATA_FIELDS = (
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "creationTimestamp",
+    "generateName",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "selfLink",
+    "managedFields",
+    "ownerReferences",
+    "finalizers",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "clusterName",
+)
+
+
+def _name_error(name: str) -> str | None:
+    if name == name.lower() and not name.endswith(".") and not fqdn_error(name + ".x"):
+        return None
+    return f"{name!r} is not a resource's name; use lower-case letters, digits, '-' and '.'"
+
+
+def _namespace_error(namespace: str) -> str | None:
+    if namespace == namespace.lower() and is_dns_label(namespace):
+        return None
+    return f"{namespace!r} is not a namespace; use up to 63 lower-case letters, digits and '-'"
+
+
+class Metadata(Model):
+    """The part of Kubernetes' metadata that has a meaning here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Annotated[str, checked(_name_error)]
+    namespace: Annotated[str, checked(_namespace_error)] = DEFAULT_NAMESPACE
+    labels: Labels = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    creation_timestamp: str | None = None
+
+
+def resource_id(kind: str, name: str, namespace: str) -> str:
+    """How messages name a resource."""
+    return f"{kind}/{name}.{namespace}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resource(Generic[Spec]):
+    """One resource. `spec` is its kind's model; `created` is its creationTimestamp as written, or None."""
+
+    kind: str
+    api_version: str
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    created: str | None
+    spec: Spec
+    file: str = field(repr=False)
+    place: Place = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """`Kind/name.namespace`."""
+        return resource_id(self.kind, self.name, self.namespace)
+
+    def position(self, *path: str | int) -> Position:
+        """Where the value at `path` stands, or else the nearest value around it.
+
+        The path runs from the top of the resource in YAML's names:
+        `position("spec", "http", 0, "route", 1, "destination", "host")`.
+        """
+        place, _ = self.place.find(path)
+        return Position(self.file, place.line, place.column)
+
+    def problem(self, path: Iterable[str | int], message: str) -> Problem:
+        """A problem of this resource at `path`."""
+        steps: Path = tuple(path)
+        return Problem(self.position(*steps), self.id, format_path(steps), message)

@@ -1,0 +1,514 @@
+"""VirtualService: which requests for which hosts go where.
+
+Source: Istio's `networking/v1alpha3/virtual_service.proto`, and the admission webhook's rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
+
+from .model import Model, NotYet, Ruled, Wrong, one_of, raise_wrongs
+from .types import (
+    Base64,
+    Bool,
+    DestinationHost,
+    DNSLabel,
+    Duration,
+    ExportTo,
+    HostOrIP,
+    Labels,
+    NonNegative,
+    PercentInt,
+    PercentNumber,
+    PortNumber,
+    PositiveDuration,
+    Regex,
+    Subnet,
+    Text,
+    WildcardHost,
+    fqdn_error,
+    header_errors,
+    hosts_overlap,
+    is_authority,
+    is_dns_label,
+    is_jwt_claim,
+    match_header_error,
+    one_of_texts,
+    removed_header_errors,
+)
+
+MESH = "mesh"
+MAX_BODY_BYTES = 1024 * 1024
+
+# The codes that Envoy's RedirectResponseCode knows; Istio drops a redirect with any other.
+RedirectCode = Literal[301, 302, 303, 307, 308]
+
+
+class StringMatch(Ruled):
+    """How to compare a text. At most one member is given; none of them, for a header or a query
+    parameter, means that it only has to be there."""
+
+    exact: str | None = None
+    prefix: str | None = None
+    regex: Regex | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        given = self.model_fields_set
+        if len(given) > 1:
+            yield (), f"give one of exact, prefix and regex, not {' and '.join(sorted(given))}"
+
+
+def _not_empty(match: StringMatch) -> StringMatch:
+    if not match.model_fields_set:
+        raise ValueError("give one of exact, prefix or regex")
+    return match
+
+
+def _prefix_not_empty(match: StringMatch) -> StringMatch:
+    if match.prefix == "":
+        raise_wrongs(
+            "StringMatch",
+            [(("prefix",), "an empty prefix matches anything; remove the condition or fill it")],
+        )
+    return match
+
+
+def _header_names(matches: dict[str, StringMatch]) -> dict[str, StringMatch]:
+    raise_wrongs("headers", _header_name_errors(matches))
+    return matches
+
+
+def _header_name_errors(names: Iterable[str]) -> Iterator[Wrong]:
+    for name in names:
+        reason = match_header_error(name)
+        if reason is not None:
+            yield (name,), reason
+        elif is_jwt_claim(name):
+            yield (name,), "not supported yet: routing by claims of a JWT; match a header instead"
+
+
+def _star_is_presence(matches: Any) -> Any:
+    """Istio reads `regex: "*"`, which RE2 would refuse, as presence under withoutHeaders."""
+    if not isinstance(matches, dict):
+        return matches
+    return {name: {} if match == {"regex": "*"} else match for name, match in matches.items()}
+
+
+# Envoy's path match allows the empty prefix; its string matcher does not.
+UriMatch = Annotated[StringMatch, AfterValidator(_not_empty)]
+TextMatch = Annotated[StringMatch, AfterValidator(_not_empty), AfterValidator(_prefix_not_empty)]
+PresenceMatch = Annotated[StringMatch, AfterValidator(_prefix_not_empty)]
+
+
+def gateway_name_errors(gateways: Iterable[str]) -> Iterator[Wrong]:
+    """What is wrong with the names of gateways: `mesh`, `namespace/name`, or a name or FQDN."""
+    for index, gateway in enumerate(gateways):
+        namespace, slash, name = gateway.partition("/")
+        if slash and not (is_dns_label(namespace) and is_dns_label(name)):
+            yield (index,), f"{gateway!r} is no gateway's name; write namespace/name"
+        elif not slash and (reason := fqdn_error(gateway)):
+            yield (index,), f"no gateway's name: {reason}; write namespace/name, or {MESH!r} for all sidecars"
+
+
+def _gateway_names(gateways: tuple[str, ...]) -> tuple[str, ...]:
+    raise_wrongs("gateways", gateway_name_errors(gateways))
+    return gateways
+
+
+GatewayNames = Annotated[tuple[str, ...], AfterValidator(_gateway_names)]
+
+
+class PortSelector(Model):
+    """A port of a service, by number."""
+
+    number: PortNumber
+
+
+class Destination(Model):
+    """A service, one of its subsets if need be, and its port. The port may be left out where the
+    service has only one."""
+
+    host: DestinationHost
+    subset: DNSLabel | None = None
+    port: PortSelector | None = None
+
+
+class HeaderOperations(Model):
+    """Changes to headers: `set` overwrites, `add` appends, `remove` deletes."""
+
+    set: dict[str, str] = Field(default_factory=dict)
+    add: dict[str, str] = Field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+
+
+class Headers(Ruled):
+    """Changes to the headers of the request on its way up and of the response on its way down."""
+
+    request: HeaderOperations | None = None
+    response: HeaderOperations | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        for side, operations, authority in (
+            ("request", self.request, True),
+            ("response", self.response, False),
+        ):
+            if operations is None:
+                continue
+            for name, headers in (("set", operations.set), ("add", operations.add)):
+                for path, message in header_errors(headers, authority=authority):
+                    yield (side, name, *path), message
+            for path, message in removed_header_errors(operations.remove):
+                yield (side, "remove", *path), message
+
+
+class HTTPMatchRequest(Model):
+    """Conditions on a request; all that are given have to hold."""
+
+    name: str | None = None
+    uri: UriMatch | None = None
+    scheme: TextMatch | None = None
+    method: TextMatch | None = None
+    authority: TextMatch | None = None
+    headers: Annotated[dict[str, PresenceMatch], AfterValidator(_header_names)] = Field(default_factory=dict)
+    port: PortNumber | None = None
+    source_labels: Labels = Field(default_factory=dict)
+    gateways: GatewayNames = ()
+    query_params: dict[str, PresenceMatch] = Field(default_factory=dict)
+    ignore_uri_case: Bool = False
+    without_headers: Annotated[
+        dict[str, PresenceMatch], BeforeValidator(_star_is_presence), AfterValidator(_header_names)
+    ] = Field(default_factory=dict)
+    source_namespace: DNSLabel | None = None
+    stat_prefix: Annotated[str | None, NotYet("statistics of single routes")] = None
+
+
+class HTTPRouteDestination(Model):
+    """One of a route's destinations, with its share of the requests."""
+
+    destination: Destination
+    weight: NonNegative | None = None
+    headers: Headers | None = None
+
+
+class RouteDestination(Model):
+    """One of the destinations of a TCP or TLS route, with its share of the connections."""
+
+    destination: Destination
+    weight: NonNegative | None = None
+
+
+class RegexRewrite(Model):
+    """Replace what a regular expression finds in the path; `\\1` stands for its first group."""
+
+    match: Regex
+    rewrite: Text
+
+
+class HTTPRewrite(Ruled):
+    """Another path or authority for the request that goes upstream."""
+
+    uri: str | None = None
+    authority: str | None = None
+    uri_regex_rewrite: RegexRewrite | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.uri and self.uri_regex_rewrite:
+            yield (), "give one of uri and uriRegexRewrite, not both"
+        if not (self.uri or self.uri_regex_rewrite or self.authority):
+            yield (), "rewrites nothing; give uri, uriRegexRewrite or authority"
+
+
+class HTTPRedirect(Ruled):
+    """Send the client elsewhere. The code is 301 unless given."""
+
+    uri: str | None = None
+    authority: str | None = None
+    port: PortNumber | None = None
+    derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
+    scheme: Annotated[str, one_of_texts("http", "https")] | None = None
+    redirect_code: RedirectCode | None = None
+    prefix_rewrite: str | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.uri and self.prefix_rewrite:
+            yield (), "give one of uri and prefixRewrite, not both"
+        if self.port is not None and self.derive_port is not None:
+            yield (), "give one of port and derivePort, not both"
+        given = (self.uri, self.prefix_rewrite, self.authority, self.port, self.derive_port, self.scheme)
+        if not any(given):
+            yield (), "leads nowhere; give uri, prefixRewrite, authority, port, derivePort or scheme"
+
+
+class HTTPBody(Ruled):
+    """The body of a response: plain text, or bytes that are written as base64."""
+
+    string: str | None = None
+    bytes: Base64 | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.string is not None and self.bytes is not None:
+            yield (), "give one of string and bytes, not both"
+        if self.size() > MAX_BODY_BYTES:
+            yield (), f"a body of {self.size()} bytes; {MAX_BODY_BYTES} are the most"
+
+    def size(self) -> int:
+        """The body's length in bytes."""
+        return len((self.string or "").encode()) if self.bytes is None else len(self.bytes)
+
+
+class HTTPDirectResponse(Model):
+    """Answer right here."""
+
+    status: Annotated[int, Field(strict=True, ge=200, le=599)]
+    body: HTTPBody | None = None
+
+
+class Delegate(Model):
+    """Another VirtualService, one without hosts, whose http rules stand in for this one."""
+
+    name: Text
+    namespace: DNSLabel | None = None
+
+
+class Percent(Model):
+    """A share of the requests, in percent; fractions down to 0.0001 count."""
+
+    value: PercentNumber = 0.0
+
+
+class HTTPRetry(Model):
+    """How often, when and with what patience to try again."""
+
+    attempts: NonNegative = 0
+    per_try_timeout: PositiveDuration | None = None
+    retry_on: str | None = None
+    retry_remote_localities: Bool | None = None
+    retry_ignore_previous_hosts: Bool | None = None
+    backoff: PositiveDuration | None = None
+
+
+class Delay(Ruled):
+    """Hold some of the requests back."""
+
+    percent: PercentInt | None = None
+    fixed_delay: PositiveDuration | None = None
+    exponential_delay: PositiveDuration | None = None
+    percentage: Percent | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.exponential_delay is not None:
+            yield ("exponentialDelay",), "Istio never built exponentialDelay; use fixedDelay"
+
+
+class Abort(Ruled):
+    """Fail some of the requests."""
+
+    http_status: Annotated[int, Field(strict=True, ge=200, le=599)] | None = None
+    grpc_status: str | None = None
+    http2_error: str | None = None
+    percentage: Percent | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.http2_error is not None:
+            yield ("http2Error",), "Istio never built http2Error; use httpStatus or grpcStatus"
+        if self.http_status is not None and self.grpc_status is not None:
+            yield (), "give one of httpStatus and grpcStatus, not both"
+
+
+class HTTPFaultInjection(Ruled):
+    """Faults on purpose, to see how clients bear them."""
+
+    delay: Delay | None = None
+    abort: Abort | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.delay is None and self.abort is None:
+            yield (), "injects no fault; give delay or abort"
+
+
+class HTTPMirrorPolicy(Model):
+    """Send a copy of some of the requests to another service as well."""
+
+    destination: Destination
+    percentage: Percent | None = None
+
+
+class CorsPolicy(Model):
+    """What scripts of other origins may do (the Fetch standard's CORS protocol)."""
+
+    allow_origin: tuple[str, ...] = ()
+    allow_origins: tuple[TextMatch, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: PositiveDuration | None = None
+    allow_credentials: Bool | None = None
+    unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] | None = None
+
+
+class HTTPRoute(Ruled):
+    """A rule: the requests that any of `match` takes, and what becomes of them: they go to `route`, or are
+    answered by `redirect` or `direct_response`, or `delegate` decides. No match takes every request."""
+
+    name: str | None = None
+    match: tuple[HTTPMatchRequest, ...] = ()
+    route: tuple[HTTPRouteDestination, ...] = ()
+    redirect: HTTPRedirect | None = None
+    direct_response: HTTPDirectResponse | None = None
+    delegate: Delegate | None = None
+    rewrite: HTTPRewrite | None = None
+    timeout: Annotated[
+        Duration | None,
+        NotYet("timeouts of requests; 0s, which means none, is accepted", one_of("0s", "0ms", "0")),
+    ] = None
+    retries: Annotated[
+        HTTPRetry | None,
+        NotYet("retries; {} and attempts: 0, which mean none, are accepted", one_of({}, {"attempts": 0})),
+    ] = None
+    fault: Annotated[HTTPFaultInjection | None, NotYet("fault injection")] = None
+    mirror: Annotated[Destination | None, NotYet("mirroring of requests")] = None
+    mirrors: Annotated[tuple[HTTPMirrorPolicy, ...], NotYet("mirroring of requests")] = ()
+    mirror_percent: Annotated[PercentInt | None, NotYet("mirroring of requests")] = Field(
+        None, validation_alias=AliasChoices("mirrorPercent", "mirror_percent")
+    )
+    mirror_percentage: Annotated[Percent | None, NotYet("mirroring of requests")] = None
+    cors_policy: Annotated[CorsPolicy | None, NotYet("CORS policies")] = None
+    headers: Headers | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        yield from self._action_errors()
+        yield from self._authority_errors()
+        if len(self.route) > 1 and not sum(destination.weight or 0 for destination in self.route):
+            yield ("route",), "the weights of the destinations add up to 0; give each its share as `weight`"
+        if self.redirect and self.redirect.prefix_rewrite:
+            for index, match in enumerate(self.match):
+                if match.uri is not None and match.uri.prefix is None:
+                    yield (
+                        ("match", index, "uri"),
+                        "redirect.prefixRewrite replaces a prefix; match the uri by prefix",
+                    )
+        if self.mirror and self.mirrors:
+            yield ("mirror",), "give one of mirror and mirrors, not both"
+
+    def _action_errors(self) -> Iterator[Wrong]:
+        actions = {
+            "route": self.route,
+            "redirect": self.redirect,
+            "directResponse": self.direct_response,
+            "delegate": self.delegate,
+        }
+        given = [name for name, action in actions.items() if action]
+        if not given:
+            yield (
+                (),
+                "says not what becomes of the requests; give route, redirect, directResponse or delegate",
+            )
+        if len(given) > 1:
+            yield (), f"give one of route, redirect, directResponse and delegate, not {' and '.join(given)}"
+        if self.redirect or self.direct_response:
+            for name, extra in (("rewrite", self.rewrite), ("fault", self.fault)):
+                if extra:
+                    yield (
+                        (name,),
+                        f"{name} changes what goes upstream, and nothing does beside {given[0]}; remove one",
+                    )
+
+    def _authority_errors(self) -> Iterator[Wrong]:
+        """The authority may be changed in one place only."""
+        request = self.headers.request if self.headers else None
+        changes: list[tuple[str | int, ...]] = []
+        if self.rewrite and self.rewrite.authority:
+            changes.append(("rewrite", "authority"))
+        if request:
+            changes += [("headers", "request", "set", name) for name in request.set if is_authority(name)]
+            changes += [("headers", "request", "add", name) for name in request.add if is_authority(name)]
+        for path in changes[1:]:
+            yield path, "the authority is already changed by another setting of this rule; keep one"
+
+
+class TLSMatchAttributes(Model):
+    """Conditions on a TLS connection that is passed through."""
+
+    sni_hosts: Annotated[tuple[WildcardHost, ...], Field(min_length=1)]
+    destination_subnets: tuple[Subnet, ...] = ()
+    port: PortNumber | None = None
+    source_labels: Labels = Field(default_factory=dict)
+    gateways: GatewayNames = ()
+    source_namespace: DNSLabel | None = None
+
+
+class TLSRoute(Model):
+    """A rule for TLS connections that are passed through."""
+
+    match: Annotated[tuple[TLSMatchAttributes, ...], Field(min_length=1)]
+    route: Annotated[tuple[RouteDestination, ...], Field(min_length=1)]
+
+
+class L4MatchAttributes(Model):
+    """Conditions on a TCP connection."""
+
+    destination_subnets: tuple[Subnet, ...] = ()
+    port: PortNumber | None = None
+    source_subnet: Subnet | None = None
+    source_labels: Labels = Field(default_factory=dict)
+    gateways: GatewayNames = ()
+    source_namespace: DNSLabel | None = None
+
+
+class TCPRoute(Model):
+    """A rule for TCP connections."""
+
+    match: tuple[L4MatchAttributes, ...] = ()
+    route: Annotated[tuple[RouteDestination, ...], Field(min_length=1)]
+
+
+class VirtualService(Ruled):
+    """The rules for some hosts, at some gateways. Without hosts, the rules that another one delegates to."""
+
+    hosts: tuple[HostOrIP, ...] = ()
+    gateways: GatewayNames = ()
+    http: tuple[HTTPRoute, ...] = ()
+    tls: Annotated[tuple[TLSRoute, ...], NotYet("routing of TLS connections")] = ()
+    tcp: Annotated[tuple[TCPRoute, ...], NotYet("routing of TCP connections")] = ()
+    export_to: ExportTo = ()
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts_apart(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        raise_wrongs("hosts", _overlaps(hosts))
+        return hosts
+
+    @field_validator("gateways")
+    @classmethod
+    def _fit_hosts(cls, gateways: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "hosts" in info.data and not info.data["hosts"] and gateways:
+            raise ValueError(
+                "a VirtualService without hosts is one to delegate to, and takes its gateways from the other"
+            )
+        return gateways
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if not (self.http or self.tls or self.tcp):
+            yield (), "has no rules; give http"
+        if "*" in self.hosts and (not self.gateways or MESH in self.gateways):
+            message = "'*' cannot be for all the mesh; name hosts, or bind it to a gateway with `gateways`"
+            yield ("hosts", self.hosts.index("*")), message
+        if not self.hosts:
+            for index, rule in enumerate(self.http):
+                if rule.delegate:
+                    yield (
+                        ("http", index, "delegate"),
+                        "a VirtualService that is delegated to cannot delegate on",
+                    )
+
+
+def _overlaps(hosts: tuple[str, ...]) -> Iterator[Wrong]:
+    for index, host in enumerate(hosts):
+        other = next((earlier for earlier in hosts[:index] if hosts_overlap(earlier, host)), None)
+        if other == host:
+            yield (index,), f"{host!r} is in the list twice; keep one"
+        elif other is not None:
+            yield (index,), f"{host!r} and {other!r} cover the same hosts; keep one"

@@ -1,0 +1,145 @@
+"""Runs one of the example meshes here: stand-ins for its services, the gateway, and what to try with curl.
+
+    python policies/demo.py [MESH]
+
+Each folder beside this file is a mesh; its `demo.toml` names the stand-ins, how the gateway is run, and what to try.
+Ctrl-C ends all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import urllib.request
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+POLICIES = Path(__file__).parent
+ADMIN = "127.0.0.1:15000"
+_READY_S = 10.0
+
+console = Console(highlight=False)
+
+
+def main() -> None:
+    """Start everything, tell what to try, and wait for Ctrl-C."""
+    meshes = sorted(path.parent.name for path in POLICIES.glob("*/demo.toml"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("mesh", nargs="?", default="quickstart", choices=meshes)
+    mesh = parser.parse_args().mesh
+    demo = tomllib.loads((POLICIES / mesh / "demo.toml").read_text())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ExitStack() as started:
+            for backend in demo["backends"]:
+                started.enter_context(_backend(backend["name"], backend["port"]))
+            command = ["meshproxy", "run", "-f", f"policies/{mesh}", *demo["arguments"], "--admin", ADMIN]
+            gateway = started.enter_context(_gateway(command))
+            _wait_until_ready(gateway)
+            _tell(demo, command)
+            sys.exit(gateway.wait())
+    except KeyboardInterrupt:
+        console.print("\nended")
+
+
+class Backend(ThreadingHTTPServer):
+    """A stand-in for a service: answers every request with what it received. A context manager."""
+
+    daemon_threads = True
+
+    def __init__(self, name: str, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Echo)
+        self.name = name
+
+    def __enter__(self) -> Backend:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Echo(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Backend
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = "".join(f"    {name}: {value}\n" for name, value in self.headers.items())
+        body = f"{self.server.name} received\n  {self.command} {self.path}\n{headers}".encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/plain")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _answer
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """The gateway's access log tells enough."""
+
+
+def _backend(name: str, port: int) -> Backend:
+    try:
+        return Backend(name, port)
+    except OSError as error:
+        _fail(f"the stand-in {name!r} cannot listen on 127.0.0.1:{port}: {error.strerror}")
+
+
+class _gateway:
+    """The gateway as a process, ended when left: by the Ctrl-C that ends us too, or else by SIGTERM."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen([sys.executable, "-m", *command], cwd=POLICIES.parent)
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self._process
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+        self._process.wait()
+
+
+def _wait_until_ready(gateway: subprocess.Popen[bytes]) -> None:
+    give_up = time.monotonic() + _READY_S
+    while time.monotonic() < give_up and gateway.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://{ADMIN}/ready", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)
+    _fail("the gateway did not start; what it said stands above")
+
+
+def _tell(demo: dict[str, Any], command: list[str]) -> None:
+    table = Table(title="Try in another terminal", title_justify="left", show_lines=True, expand=True)
+    table.add_column("Command", overflow="fold", ratio=1)
+    table.add_column("What it shows", ratio=1)
+    for example in demo["examples"]:
+        table.add_row(f"[bold cyan]{example['command']}[/]", example["shows"])
+    table.add_row(f"[bold cyan]curl -s {ADMIN}/clusters[/]", "Every endpoint: connections, pool, requests.")
+    console.print(f"[green]running[/] {' '.join(command)}")
+    console.print(table)
+    console.print("A line a request follows. Ctrl-C ends everything.")
+
+
+def _fail(message: str) -> NoReturn:
+    console.print(f"[red]{message}[/]")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
