@@ -16,7 +16,8 @@ import threading
 import time
 import tomllib
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,6 +73,7 @@ class Backend(ThreadingHTTPServer):
 
 class _Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Backend
 
     def _answer(self) -> None:
@@ -98,19 +100,15 @@ def _backend(name: str, port: int) -> Backend:
         _fail(f"the stand-in {name!r} cannot listen on 127.0.0.1:{port}: {error.strerror}")
 
 
-class _gateway:
-    """The gateway as a process, ended when left: by the Ctrl-C that ends us too, or else by SIGTERM."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", *command], cwd=POLICIES.parent)
-
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        return self._process
-
-    def __exit__(self, *exception: object) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-        self._process.wait()
+@contextmanager
+def _gateway(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The gateway as a process, drained in the end. In a session of its own: Ctrl-C reaches it through us, once."""
+    process = subprocess.Popen([sys.executable, "-m", *command], cwd=POLICIES.parent, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _wait_until_ready(gateway: subprocess.Popen[bytes]) -> None:
@@ -131,7 +129,7 @@ def _tell(demo: dict[str, Any], command: list[str]) -> None:
     for example in demo["examples"]:
         table.add_row(f"[bold cyan]{example['command']}[/]", example["shows"])
     table.add_row(f"[bold cyan]curl -s {ADMIN}/clusters[/]", "Every endpoint: connections, pool, requests.")
-    console.print(f"[green]running[/] {' '.join(command)}")
+    console.print(f"[green]running[/] {' '.join(command)}", soft_wrap=True)
     console.print(table)
     console.print("A line a request follows. Ctrl-C ends everything.")
 
