@@ -175,6 +175,7 @@ def _tell_where(worker: Worker) -> None:
         domains = [domain for host in listener.http.route_config.virtual_hosts for domain in host.domains]
         address = worker.addresses[listener.name]
         click.echo(f"listening on {address} ({listener.name}) for {', '.join(domains) or 'no host yet'}", err=True)
+    click.echo("ready", err=True)
 
 
 async def _stop_on_signals(worker: Worker, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -15,7 +15,7 @@ import functools
 import string
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import re2
 
@@ -133,7 +133,7 @@ def _value_covers(wide: StringMatcher | None, narrow: StringMatcher | None) -> b
 
 
 @functools.lru_cache(maxsize=4096)
-def _compiled(expression: str) -> re2._Regexp[str] | None:
+def _compiled(expression: str) -> Any:
     try:
         return re2.compile(expression)
     except re2.error:

@@ -72,16 +72,19 @@ def gateway_snapshot(
     """What a gateway of `namespace` with the labels `selector` runs; without labels, all Gateways.
 
     A Gateway belongs to a workload that has every label of its own selector. `publish` says where a Gateway
-    port listens in truth, in place of the server's `bind` and the port itself. The snapshot's clusters are
-    those that its routes name, as far as they exist.
+    port listens in truth, in place of the server's `bind` and the port itself; servers that share a port and
+    differ in `bind` keep that. The snapshot's clusters are those that its routes name, as far as they exist.
     """
     listeners, targets = [], _Targets(mesh, namespace)
-    for (port, bind), servers in merge_servers(selected_gateways(mesh, selector)).items():
+    merged = merge_servers(selected_gateways(mesh, selector))
+    for (port, bind), servers in merged.items():
         hosts = contributions(mesh, servers, selector, namespace, partial(targets.cluster_of, port))
         own_bind = servers[0].server.bind
         name = f"http.{port}.{own_bind}" if own_bind else f"http.{port}"
         routes = RouteConfiguration(name, tuple(_virtual_hosts(hosts, port)))
         address = (publish or {}).get(port, SocketAddress(bind, port))
+        if sum(port == other for other, _ in merged) > 1:  # only their hosts tell these listeners apart
+            address = SocketAddress(bind, address.port)
         listeners.append(Listener(f"{bind}_{port}", address, HttpConnectionManager(routes, **http)))
     return Snapshot(tuple(listeners), tuple(targets.clusters()))
 
@@ -206,13 +209,12 @@ def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int) -> Iterat
     """The virtual hosts, by name. Hosts with the very same routes share one, named for the most specific."""
     if not hosts:
         yield VirtualHost(f"blackhole:{port}", ("*",), ())
-    alike: dict[tuple[int, ...], list[str]] = {}
+    alike: dict[tuple[Contribution, ...], list[str]] = {}
     for host in sorted(hosts, key=specificity):
-        alike.setdefault(tuple(id(contribution.routes) for contribution in hosts[host]), []).append(host)
+        alike.setdefault(tuple(hosts[host]), []).append(host)
     for first, *others in sorted(alike.values(), key=lambda names: _domain_name(names[0], port)):
         routes = [route for contribution in hosts[first] for route in contribution.routes]
-        # Merged VirtualServices each may have a route for everything else; these wait until all others had
-        # their turn.
+        # Each VirtualService may have a route for the rest; these wait until all others had their turn.
         routes.sort(key=lambda route: is_catch_all(route.match))
         yield VirtualHost(_domain_name(first, port), (first, *others), tuple(routes))
 

@@ -80,7 +80,7 @@ def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 class Registry:
-    """All services, by host. `services` are in Istio's order of age, one for each host and namespace."""
+    """All services, one for each host and namespace: Kubernetes' first, then by age."""
 
     def __init__(self, services: Iterable[Service]) -> None:
         merged: dict[tuple[str, str], Service] = {}
@@ -89,11 +89,14 @@ class Registry:
             merged[key] = _join(merged[key], service) if key in merged else service
         self.services = tuple(merged.values())
         self._by_host: dict[str, list[Service]] = {}
-        for service in sorted(self.services, key=lambda service: not service.kubernetes):
+        for service in self.services:
             self._by_host.setdefault(service.hostname, []).append(service)
 
     def __repr__(self) -> str:
         return f"<Registry of {len(self.services)} services>"
+
+    def __contains__(self, hostname: object) -> bool:
+        return hostname in self._by_host
 
     def find(self, hostname: str, namespace: str) -> Service | None:
         """The service that a proxy of `namespace` reaches under `hostname`."""

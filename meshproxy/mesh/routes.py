@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from meshproxy.resources import Destination, HTTPRedirect, HTTPRoute, HTTPRouteDestination
+from meshproxy.resources import Destination, HTTPBody, HTTPRedirect, HTTPRoute, HTTPRouteDestination
 from meshproxy.snapshot import (
     Action,
     DirectResponseAction,
@@ -92,24 +92,25 @@ def _action(rule: Rule, context: RouteContext) -> tuple[Action, HeaderChanges]:
     if http.redirect is not None:
         return _redirect(http.redirect, context.port), changes
     if http.direct_response is not None:
-        body = http.direct_response.body
-        content = (
-            b"" if body is None else body.bytes if body.bytes is not None else (body.string or "").encode()
-        )
-        return DirectResponseAction(http.direct_response.status, content), changes
+        return DirectResponseAction(http.direct_response.status, _body(http.direct_response.body)), changes
     namespace = rule.resource.namespace
     if len(http.route) == 1:
         # A single destination has no weight to speak of, and its changes are those of the route.
         changes = changes.then(header_changes(http.route[0].headers))
-        return _forward(
-            http, (WeightedCluster(context.cluster_of(http.route[0].destination, namespace)),), changes
-        ), changes
+        only = WeightedCluster(context.cluster_of(http.route[0].destination, namespace))
+        return _forward(http, (only,), changes), changes
     weighted = tuple(
         _weighted(destination, context.cluster_of(destination.destination, namespace))
         for destination in http.route
         if destination.weight
     )
     return _forward(http, weighted, changes), changes
+
+
+def _body(body: HTTPBody | None) -> bytes:
+    if body is None:
+        return b""
+    return (body.string or "").encode() if body.bytes is None else body.bytes
 
 
 def _weighted(destination: HTTPRouteDestination, cluster: str) -> WeightedCluster:

@@ -22,16 +22,26 @@ async def accept(listening: socket.socket, accepted: Callable[[socket.socket], N
     All that wait are accepted at each wake-up. One at a time, the 200th client of a burst would wait for half a second.
     """
     with listening:
-        while True:
-            await trio.lowlevel.wait_readable(listening)
-            try:
-                while True:
-                    connection, _ = listening.accept()
-                    accepted(connection)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    _log.warning("cannot accept connections: %s; trying again", error.strerror)
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(listening)
+                if not _accept_waiting(listening, accepted):
                     await trio.sleep(_EXHAUSTED_PAUSE_S)
-                # Otherwise one client gave up before it was accepted, which is its own affair.
+        finally:
+            # The kernel has let these in already: closed over, they would be reset.
+            _accept_waiting(listening, accepted)
+
+
+def _accept_waiting(listening: socket.socket, accepted: Callable[[socket.socket], None]) -> bool:
+    """Accept all that wait; False when there is no room for more."""
+    try:
+        while True:
+            connection, _ = listening.accept()
+            accepted(connection)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            _log.warning("cannot accept connections: %s; trying again", error.strerror)
+            return False
+        return True  # one client gave up before it was accepted, which is its own affair

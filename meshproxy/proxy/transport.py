@@ -13,11 +13,15 @@ import socket
 import struct
 from contextlib import suppress
 
+import trio
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
 from ..snapshot import Address, Pipe, SocketAddress
 
 RECEIVE_SIZE = 65536
+
+LOST = (OSError, trio.ClosedResourceError)
+"""What `receive` and `send` raise: the connection broke, or was closed on this side."""
 
 
 class Transport:
@@ -47,14 +51,16 @@ class Transport:
         return peer[0].encode(), str(SocketAddress(*peer[:2])), str(SocketAddress(*local[:2]))
 
     async def receive(self, size: int = RECEIVE_SIZE) -> bytes:
-        """What comes next, at least one byte; `b""` when the peer has closed its side. Raises `OSError`."""
+        """What comes next, at least one byte; `b""` when the peer has closed its side. Raises `LOST`."""
+        if self._fd < 0:
+            raise trio.ClosedResourceError
         while True:
             await wait_readable(self._fd)
             with suppress(BlockingIOError):
                 return self._socket.recv(size)
 
     async def send(self, data: bytes) -> None:
-        """Send all of it, waiting for the peer to take it. Raises `OSError`."""
+        """Send all of it, waiting for the peer to take it. Raises `LOST`."""
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -80,9 +86,6 @@ class Transport:
             return None
         except OSError:
             return False
-
-    async def wait_readable(self) -> None:
-        await wait_readable(self._fd)
 
     def abort(self) -> None:
         """Close with a reset, so that the peer cannot take this for the end of what it reads."""

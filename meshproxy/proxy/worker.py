@@ -85,6 +85,18 @@ class Worker:
             for _, bound in listening:
                 bound.close()
             raise
+        try:
+            await self._serve_until_stopped(listening, admin, task_status)
+        finally:
+            for cluster in self.clusters.values():
+                cluster.update_hosts(())
+
+    async def _serve_until_stopped(
+        self,
+        listening: list[tuple[Listener, socket.socket]],
+        admin: socket.socket | None,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
         async with trio.open_nursery() as background:
             self._start_background(background, admin)
             async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
@@ -200,8 +212,7 @@ class Worker:
         for manager in self._managers:
             manager.draining = True
         for connection in self._connections:
-            if connection.idle_since is not None:
-                connection.scope.cancel()
+            connection.drain()
         connections.cancel_scope.deadline = trio.current_time() + self._drain_time_s
 
 

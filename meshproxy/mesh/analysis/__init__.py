@@ -24,6 +24,7 @@ Check = Callable[[Scope], Iterator[Problem]]
 
 CHECKS: tuple[Check, ...] = (
     gateways.unknown_gateways,
+    gateways.unseen_virtual_services,
     gateways.unbound_match_gateways,
     gateways.hosts_not_admitted,
     gateways.ports_without_server,

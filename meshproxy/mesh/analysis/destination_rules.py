@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from meshproxy.resources import DestinationRule, Problem, Resource, Subset
 
 from ..destination_rules import visibility_of
-from ..names import fqdn, service_hostname
+from ..names import fqdn
 from ..registry import Service
-from .scope import Scope, advice, listed
+from .scope import Scope, host_advice, listed
 
 
 def unknown_hosts(scope: Scope) -> Iterator[Problem]:
@@ -22,10 +22,7 @@ def unknown_hosts(scope: Scope) -> Iterator[Problem]:
         host = fqdn(rule.spec.host, rule.namespace)
         if registry.under(host):
             continue
-        name = rule.spec.host
-        likely = [service_hostname(*name.split(".")[:2])] if "." in name else []
-        likely += [known for known in registry.hostnames if known.partition(".")[0] == name.partition(".")[0]]
-        hint = advice(host, registry.hostnames, "no Service or ServiceEntry declares any", likely=likely)
+        hint = host_advice(rule.spec.host, host, registry)
         yield rule.problem(("spec", "host"), f"no Service or ServiceEntry declares the host {host!r}; {hint}")
 
 

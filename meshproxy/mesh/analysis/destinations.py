@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshproxy.resources import Destination, Problem, Resource, VirtualService
+from meshproxy.resources import Destination, DestinationRule, Problem, Resource, VirtualService
 
 from ..destination_rules import MergedRule
 from ..hosts import is_wildcard, subset_of
-from ..names import fqdn, service_hostname
+from ..names import MESH_GATEWAY, fqdn
 from ..registry import Service
-from .scope import Scope, advice, listed
+from .scope import Scope, advice, host_advice, listed
 
 
 class PlacedDestination(NamedTuple):
@@ -38,24 +38,32 @@ def unknown_destinations(scope: Scope) -> Iterator[Problem]:
 
 
 def unknown_subsets(scope: Scope) -> Iterator[Problem]:
-    """A destination's subset that no DestinationRule defines."""
+    """A destination's subset that no DestinationRule defines, or none that holds for the proxy."""
+    if scope.unreadable("DestinationRule"):
+        return
     for placed in _destinations(scope):
         name, service = placed.destination.subset, _service(scope, placed)
-        if not name or service is None or scope.unreadable("DestinationRule"):
-            continue
-        rules = _rules(scope, placed, service)
-        if any(rule.subset(name) for rule in rules):
-            continue
-        if not rules:
-            message = (
-                f"no DestinationRule defines the subset {name!r} of {placed.host}; write one, or remove it"
-            )
-        else:
-            known = [subset.subset.name for rule in rules for subset in rule.subsets]
-            message = (
-                f"{placed.host} has no subset {name!r}; {advice(name, known, 'its DestinationRule has none')}"
-            )
-        yield placed.problem(("subset",), message)
+        if name and service is not None:
+            rules = _rules(scope, placed, service)
+            if not any(rule.subset(name) for rule in rules):
+                yield placed.problem(("subset",), _missing_subset(scope, placed, name, rules))
+
+
+def _missing_subset(scope: Scope, placed: PlacedDestination, name: str, rules: list[MergedRule]) -> str:
+    namesakes = [
+        rule.id
+        for rule in scope.mesh.of(DestinationRule)
+        if fqdn(rule.spec.host, rule.namespace) == placed.host and name in [s.name for s in rule.spec.subsets]
+    ]
+    if namesakes:
+        return (
+            f"{listed(namesakes)} defines the subset {name!r}, but not for a proxy of namespace "
+            f"{listed(_viewers(scope, placed))}; write it in the namespace of the service"
+        )
+    if not rules:
+        return f"no DestinationRule defines the subset {name!r} of {placed.host}; write one, or remove it"
+    known = [subset.subset.name for rule in rules for subset in rule.subsets]
+    return f"{placed.host} has no subset {name!r}; {advice(name, known, 'its DestinationRule has none')}"
 
 
 def _destinations(scope: Scope) -> Iterator[PlacedDestination]:
@@ -67,38 +75,39 @@ def _destinations(scope: Scope) -> Iterator[PlacedDestination]:
                 yield PlacedDestination(route.destination, host, resource, path)
 
 
+def _viewers(scope: Scope, placed: PlacedDestination) -> tuple[str, ...]:
+    """The namespaces of the proxies that a rule is for; for sidecars, its own stands for all."""
+    spec = placed.resource.spec
+    only_gateways = spec.hosts and spec.gateways and MESH_GATEWAY not in spec.gateways
+    return (scope.namespace,) if only_gateways else (placed.resource.namespace, scope.namespace)
+
+
 def _service(scope: Scope, placed: PlacedDestination) -> Service | None:
-    """The service of a destination, as seen from the namespace of its rule or of the gateway."""
-    registry = scope.mesh.registry
-    return registry.find(placed.host, placed.resource.namespace) or registry.find(
-        placed.host, scope.namespace
-    )
+    """The service of a destination, as some proxy that the rule is for sees it."""
+    found = (scope.mesh.registry.find(placed.host, viewer) for viewer in _viewers(scope, placed))
+    return next((service for service in found if service is not None), None)
 
 
 def _rules(scope: Scope, placed: PlacedDestination, service: Service) -> list[MergedRule]:
-    viewers = dict.fromkeys((placed.resource.namespace, scope.namespace))
     find = scope.mesh.destination_rules.find
-    found = (find(service.hostname, service.namespace, viewer) for viewer in viewers)
+    found = (find(service.hostname, service.namespace, viewer) for viewer in _viewers(scope, placed))
     return [rule for rule in found if rule is not None]
 
 
 def _unknown_host(scope: Scope, placed: PlacedDestination) -> Iterator[Problem]:
     registry, host = scope.mesh.registry, placed.host
     if declared := registry.declared(host):
-        owners, namespace = listed(service.resource.id for service in declared), placed.resource.namespace
-        message = f"{host} is not exported to namespace {namespace!r}; add that to exportTo of {owners}"
+        owners, viewers = listed(service.resource.id for service in declared), _viewers(scope, placed)
+        message = f"{host} is not exported to namespace {viewers[0]!r}; add that to exportTo of {owners}"
         yield placed.problem(("host",), message)
         return
     if scope.unreadable("ServiceEntry") or _id_of(host) in scope.invalid:
         return
-    name = placed.destination.host
-    likely = [service_hostname(*name.split(".")[:2])] if "." in name else []
-    likely += [known for known in registry.hostnames if known.partition(".")[0] == name.partition(".")[0]]
     wildcard = next((w for w in registry.hostnames if is_wildcard(w) and subset_of(host, w)), None)
     if wildcard:
         hint = f"{wildcard} covers it, but a destination needs a ServiceEntry of its own name"
     else:
-        hint = advice(host, registry.hostnames, "no Service or ServiceEntry declares any", likely=likely)
+        hint = host_advice(placed.destination.host, host, registry)
     yield placed.problem(("host",), f"no Service or ServiceEntry declares the host {host!r}; {hint}")
 
 

@@ -25,6 +25,16 @@ def unknown_gateways(scope: Scope) -> Iterator[Problem]:
             yield service.resource.problem(("spec", "gateways", place), f"no Gateway {full!r}; {hint}")
 
 
+def unseen_virtual_services(scope: Scope) -> Iterator[Problem]:
+    """A VirtualService for gateways alone that is not exported to where the gateway runs."""
+    for service in scope.merged:
+        if MESH_GATEWAY not in service.gateways and not service.visibility.includes(scope.namespace):
+            message = (
+                f"not exported to namespace {scope.namespace!r}, where the gateway runs; add that, or use '*'"
+            )
+            yield service.resource.problem(("spec", "exportTo"), message)
+
+
 def unbound_match_gateways(scope: Scope) -> Iterator[Problem]:
     """A match for a gateway that its VirtualService is not bound to."""
     for service in scope.merged:

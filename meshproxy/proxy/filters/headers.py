@@ -34,8 +34,11 @@ def request_headers(levels: Sequence[HeaderMutations], service: Service) -> Serv
 
 
 def response_headers(levels: Sequence[HeaderMutations], service: Service) -> Service:
-    """`service`, its responses with changed headers; a failure's response is changed as any other."""
-    change = mutation(levels)
+    """`service`, its responses with changed headers; a failure's response is changed as any other.
+
+    A failure's own headers come after the changes, which can neither remove them nor falsify them, as in Envoy.
+    """
+    change = response_mutation(levels)
     if change is None:
         return service
 
@@ -68,19 +71,32 @@ def mutation(levels: Sequence[HeaderMutations]) -> Mutation | None:
     return change
 
 
+# How a response is delimited is the connection's affair: with these a configuration could only break it.
+_NOT_FOR_RESPONSES = frozenset(("connection", "transfer-encoding"))
+
+
+def response_mutation(levels: Sequence[HeaderMutations]) -> Mutation | None:
+    """As `mutation`, without the headers that Envoy takes away again from every response."""
+    return mutation(
+        [
+            HeaderMutations(level.remove, tuple(one for one in level.add if one.name not in _NOT_FOR_RESPONSES))
+            for level in levels
+        ]
+    )
+
+
 def _level(mutations: HeaderMutations) -> Mutation:
     # Within a level Envoy removes first, then sets, then adds.
+    removed = frozenset(name.encode() for name in mutations.remove)
     sets = [(added.name.encode(), value(added.value)) for added in mutations.add if not added.append]
     adds = [(added.name.encode(), value(added.value)) for added in mutations.add if added.append]
-    gone = frozenset(name.encode() for name in mutations.remove) | {name for name, _ in sets}
-    added = sets + adds
 
     def change(headers: Headers, request: Request) -> Headers:
-        # Values may quote headers that are removed here: they are read before.
-        fields = [(name, text(request)) for name, text in added]
-        kept = [field for field in headers if field[0] not in gone]
-        # Envoy adds no header whose value came out empty.
-        return kept + [field for field in fields if field[1]]
+        headers = remove_headers(headers, removed) if removed else headers
+        was = request.headers
+        if headers_of_request:
+            request.headers = headers
+        return headers
 
     return change
 

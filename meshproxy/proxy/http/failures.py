@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
-from .message import Headers, Request, Response, header, set_header
+from .message import Headers, Request, Response, header, remove_headers, set_header
 
 _RESET = "upstream connect error or disconnect/reset before headers. reset reason: "
 
@@ -28,6 +28,8 @@ class Kind(NamedTuple):
 BAD_REQUEST = Kind(400, "DPE", "http1.codec_error", "Bad Request")
 MISSING_HOST = Kind(400, "", "missing_host_header")
 INVALID_AUTHORITY = Kind(400, "DPE", "http.invalid_authority", "Bad Request")
+CONNECTION_HEADER_REJECTED = Kind(400, "DPE", "http1.connection_header_rejected", "Bad Request")
+ABSOLUTE_HTTPS_ON_PLAINTEXT = Kind(403, "DPE", "http1.https_url_on_plaintext_connection", "Forbidden")
 HEADERS_TOO_LARGE = Kind(431, "DPE", "http1.headers_too_large", "Request Header Fields Too Large")
 TOO_MANY_HEADERS = Kind(431, "DPE", "http1.too_many_headers", "Request Header Fields Too Large")
 REQUEST_HEADER_TIMEOUT = Kind(408, "", "request_header_timeout", "request header timeout")
@@ -87,20 +89,25 @@ def local_reply(request: Request | None, status: int, body: bytes, headers: Head
 
     A gRPC request is answered as gRPC is: 200, with the status in `grpc-status` and the body in `grpc-message`.
     """
-    headers = [field for field in headers or () if field[0] != b"content-length"]
-    names = [name for name, _ in headers]
+    headers = list(headers or ())
+    if status == 204 or status == 304:
+        body = b""  # Envoy would send one, and the client would read it as its next response
     if request is not None and _is_grpc(request):
+        headers = remove_headers(headers, _CONTENT_LENGTH)
         set_header(headers, b"content-type", b"application/grpc")
         headers.append((b"grpc-status", b"%d" % _GRPC_STATUS.get(status, _GRPC_UNKNOWN)))
         if body:
             headers.append((b"grpc-message", quote_from_bytes(body, safe=_GRPC_MESSAGE_SAFE).encode()))
         return Response(200, headers)
-    if body:
-        headers.append((b"content-length", b"%d" % len(body)))
-        if b"content-type" not in names:
-            headers.append((b"content-type", b"text/plain"))
+    if not body:
+        return Response(status, remove_headers(headers, _CONTENT_LENGTH))
+    set_header(headers, b"content-length", b"%d" % len(body))
+    if header(headers, b"content-type") is None:
+        headers.append((b"content-type", b"text/plain"))
     return Response(status, headers, body)
 
+
+_CONTENT_LENGTH = frozenset((b"content-length",))
 
 # Percent-Encoded in https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: %x20-%x24 / %x26-%x7E
 _GRPC_MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))

@@ -91,7 +91,8 @@ _CHUNK_HEADER_LIMIT = 4096
 # RFC 9112, section 7.1:
 #   chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
 # White space behind the size is no part of it, but Envoy and h11 let it pass, and so it is let pass here.
-_CHUNK_HEADER = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*+(?>;[\t\x20-\x7e\x80-\xff]*+)?\Z")
+# More digits than 64 bits need are leading zeros, which some senders pad with.
+_CHUNK_HEADER = re.compile(rb"([0-9A-Fa-f]{1,20}+)[ \t]*+(?>;[\t\x20-\x7e\x80-\xff]*+)?+\Z")
 _TRAILER_BLOCK = re.compile(rb"(?>" + FIELD_LINE + rb")*+\Z")
 
 
@@ -146,7 +147,8 @@ class ChunkedDecoder:
         buffer = self._buffer
         end = 0 if buffer.startswith(b"\r\n") else buffer.find(b"\r\n\r\n") + 2
         if end == 1:
-            if len(buffer) > self._max_trailer_bytes:
+            # One byte more may be the CR of the empty line behind them.
+            if len(buffer) > self._max_trailer_bytes + 1:
                 raise BodyError("trailers too large")
             return
         block = buffer[:end]
@@ -160,9 +162,10 @@ class ChunkedDecoder:
     @staticmethod
     def _chunk_size(line: bytes) -> int:
         match = _CHUNK_HEADER.match(line)
-        if match is None:
+        size = -1 if match is None else int(match[1], 16)
+        if not 0 <= size < 1 << 64:
             raise BodyError("bad chunk size")
-        return int(match[1], 16)
+        return size
 
     @staticmethod
     def _refuse_hopeless_header(data: bytes, position: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..transport import Transport
+from ..transport import LOST, Transport
 from .failures import CONNECTION_TERMINATION, PROTOCOL_ERROR, RESPONSE_BROKEN_OFF, Failure
 from .http1_bodies import UNTIL_CLOSE, BodyError
 from .http1_codec import (
@@ -35,7 +35,7 @@ _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT")
 class Http1ClientConnection(Http1Connection):
     """A connection to an endpoint, in use by one exchange or idle in its pool."""
 
-    __slots__ = ("_busy", "_keep_alive", "_release", "_request_sent", "idle_since", "requests")
+    __slots__ = ("_busy", "_keep_alive", "_release", "_request_sent", "answered", "idle_since", "requests")
 
     def __init__(self, transport: Transport, release: Callable[[Http1ClientConnection, bool], None]) -> None:
         super().__init__(transport)
@@ -43,6 +43,8 @@ class Http1ClientConnection(Http1Connection):
         self._busy = False
         self._keep_alive = True
         self._request_sent = False
+        self.answered = False
+        """Something has come back in this exchange, if only an interim response."""
         self.requests = 0
         self.idle_since = 0.0
 
@@ -57,6 +59,7 @@ class Http1ClientConnection(Http1Connection):
         `CONNECTION_TERMINATION` when nothing at all was answered, `PROTOCOL_ERROR` when it was no HTTP.
         """
         self._busy = True
+        self.answered = False
         self.requests += 1
         try:
             await self._send(request)
@@ -91,7 +94,7 @@ class Http1ClientConnection(Http1Connection):
             self._request_sent = False
         try:
             await self.transport.send(data)
-        except OSError:
+        except LOST:
             self._keep_alive = False  # an answer may have come before the connection broke: read on
         if not isinstance(body, bytes) and not request.upgrade:
             _nursery(request).start_soon(self._send_body, body, chunked)
@@ -105,9 +108,11 @@ class Http1ClientConnection(Http1Connection):
             elif body.length is None:
                 self.transport.send_end()  # an upgraded connection: the client has no more to say
             self._request_sent = True
-        except OSError:
+        except LOST:
             # The upstream wants no more of it. Whether it has answered, the other task finds out.
             self._keep_alive = False
+        except Failure:
+            pass  # the side that the body comes from knows, and cancels this exchange
         finally:
             body.close()
 
@@ -127,10 +132,11 @@ class Http1ClientConnection(Http1Connection):
                     continue
             try:
                 more = await self.fill()
-            except OSError as error:
+            except LOST as error:
                 raise self._no_answer() from error
             if not more:
                 raise self._no_answer()
+            self.answered = True
 
     def _upgraded(self, request: Request, head: ResponseHead) -> ResponseHead:
         """From here on both sides say what they like. What the client said early was kept back until now: had the

@@ -19,7 +19,9 @@ from typing import NamedTuple
 import h11
 
 from .failures import (
+    ABSOLUTE_HTTPS_ON_PLAINTEXT,
     BAD_REQUEST,
+    CONNECTION_HEADER_REJECTED,
     HEADERS_TOO_LARGE,
     INVALID_AUTHORITY,
     MISSING_HOST,
@@ -30,9 +32,10 @@ from .failures import (
 )
 from .http1_bodies import CHUNKED, UNTIL_CLOSE
 from .http1_fields import FIELD_LINE, TOKEN, fields_of
-from .message import Headers
+from .message import Headers, remove_headers, set_header
 
-_MAX_CONTENT_LENGTH_DIGITS = 19  # as much as a signed 64-bit number holds
+_MAX_CONTENT_LENGTH_DIGITS = 20  # as h11; the value has to fit 64 bits besides
+_TOO_LONG = 1 << 64
 
 # RFC 9112, section 3:
 #   request-line = method SP request-target SP HTTP-version
@@ -44,7 +47,7 @@ _REQUEST_HEAD = re.compile(
 # RFC 9112, section 4:
 #   status-line = HTTP-version SP status-code SP [ reason-phrase ]
 _RESPONSE_HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?> [\t\x20-\x7e\x80-\xff]*+)?\r\n((?>" + FIELD_LINE + rb")*+)\r\n"
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?> [\t\x20-\x7e\x80-\xff]*+)?+\r\n((?>" + FIELD_LINE + rb")*+)\r\n"
 )
 
 
@@ -87,8 +90,8 @@ def read_request_head(data: bytes, limits: HeadLimits, searched: int = 0) -> tup
     The first `searched` bytes have been here before: a caller that says so keeps the reading of a head that trickles
     in linear. Raises `Failure` with 400, 431 or 501.
     """
-    if searched and data.find(_HEAD_END, searched - 3) < 0:
-        _check_incomplete_request_head(data, limits, searched - 3)
+    if searched and data.find(_HEAD_END, max(searched - 3, 0)) < 0:
+        _check_incomplete_request_head(data, limits, searched)
         return None
     match = _REQUEST_HEAD.match(data)
     if match is None:
@@ -117,42 +120,56 @@ def read_response_head(data: bytes, limits: HeadLimits, request_method: bytes) -
 
 
 _HEAD_END = b"\r\n\r\n"
-_LENIENT_HEAD_END = re.compile(rb"\n\r?\n")
-_REQUEST_LINE = re.compile(rb"[^ ]+ ([^ ]+) HTTP/([0-9])\.([0-9])\Z")
+_EMPTY_LINES = re.compile(rb"(?>\r\n)*+")
+_REQUEST_LINE = re.compile(rb"[^ ]++ ([^ ]++) HTTP/([0-9])\.([0-9])\Z")
 
 # What h11 would let pass in a request and we do not, with the reason that the access log gives.
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _REFUSED = (
-    (re.compile(rb"\x00"), "NUL in the head"),
-    (re.compile(rb"\r(?!\n)"), "bare CR in the head"),
-    (re.compile(rb"(?<!\r)\n"), "bare LF in the head"),
-    (re.compile(rb"\r\n[ \t]"), "folded field line (obs-fold)"),
-    (_CONTROL_CHARACTER, "control character in the head"),
+    (re.compile(rb"\x00"), "NUL in the head", "http1.invalid_characters"),
+    (re.compile(rb"\r(?!\n)"), "bare CR in the head", "http1.codec_error"),
+    (re.compile(rb"(?<!\r)\n"), "bare LF in the head", "http1.codec_error"),
+    (re.compile(rb"\r\n[ \t]"), "folded field line (obs-fold)", "http1.codec_error"),
+    (_CONTROL_CHARACTER, "control character in the head", "http1.invalid_characters"),
 )
 
 
-def _check_incomplete_request_head(data: bytes, limits: HeadLimits, checked: int) -> None:
-    """Answer at once what no further byte can mend, such as a head with bare LFs, or a TLS greeting."""
+def _check_incomplete_request_head(data: bytes, limits: HeadLimits, searched: int) -> None:
+    """Answer at once what no further byte can mend, such as a head with bare LFs, or a TLS greeting.
+
+    Of the first `searched` bytes only the last three are looked at again: each byte counts once, however it comes.
+    """
     if len(data) > limits.max_bytes:
         raise Failure(HEADERS_TOO_LARGE)
-    _refuse(data, max(checked, 0), len(data) - data.endswith(b"\r"))
-    line_end = data.find(b"\r\n", 2)
-    if line_end >= 0:
-        _check_request_line(data[:line_end].removeprefix(b"\r\n"))
+    _refuse(data, max(searched - 3, 0), len(data) - data.endswith(b"\r"))
+    start = _after_empty_lines(data)
+    line_end = data.find(b"\r\n", max(searched - 1, start))
+    if line_end >= 0 and data.find(b"\r\n", start) == line_end:
+        _check_request_line(data[start:line_end])
+
+
+def _after_empty_lines(data: bytes) -> int:
+    """Where the request line begins. RFC 9112, section 2.2: a server SHOULD ignore empty lines before it."""
+    empty_lines = _EMPTY_LINES.match(data)
+    assert empty_lines is not None
+    return empty_lines.end()
 
 
 def _read_unusual_request_head(data: bytes, limits: HeadLimits) -> tuple[RequestHead, int] | None:
-    # RFC 9112, section 2.2: a server SHOULD ignore an empty line received before the request line.
-    start = 2 if data.startswith(b"\r\n") else 0
-    end = data.find(_HEAD_END, start)
+    if start := _after_empty_lines(data):
+        # They count against the limit: a client could go on sending them.
+        rest = limits._replace(max_bytes=limits.max_bytes - start)
+        found = read_request_head(data[start:], rest)
+        return found and (found[0], start + found[1])
+    end = data.find(_HEAD_END)
     if end < 0:
         _check_incomplete_request_head(data, limits, 0)
         return None
     end += len(_HEAD_END)
     if end > limits.max_bytes:
         raise Failure(HEADERS_TOO_LARGE)
-    _refuse(data, start, end)
-    head = data[start:end]
+    _refuse(data, 0, end)
+    head = data[:end]
     _check_request_line(head[: head.index(b"\r\n")])
     peer = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_bytes)
     peer.receive_data(head)
@@ -168,13 +185,23 @@ def _read_unusual_request_head(data: bytes, limits: HeadLimits) -> tuple[Request
     headers = list(event.headers)
     if len(headers) > limits.max_fields:
         raise Failure(TOO_MANY_HEADERS)
-    # h11 makes one of equal Content-Lengths; we want to see them all.
-    if len(_CONTENT_LENGTH_LINE.findall(head)) > 1:
+    if not _content_length_is_plain(head):
         raise bad_request("Content-Length given more than once")
     return _request_head(event.method, event.target, event.http_version == b"1.0", headers), end
 
 
-_CONTENT_LENGTH_LINE = re.compile(rb"\ncontent-length:", re.IGNORECASE)
+_CONTENT_LENGTH_LINE = re.compile(rb"\n(?i:content-length):([^\r\n]*+)")
+
+
+def _content_length_is_plain(head: bytes) -> bool:
+    """h11 makes one of equal Content-Lengths; we take none but a single number."""
+    lengths = _CONTENT_LENGTH_LINE.findall(head)
+    return not lengths or _content_length([value.strip(b" \t") for value in lengths]) is not None
+
+
+# Upstream, Envoy takes lines that end in a bare LF, folded lines, and any version from 0.0 to 9.9.
+_LENIENT_HEAD_END = re.compile(rb"\n\r?+\n")
+_RESPONSE_BEGINNING = b"HTTP/"
 
 
 def _read_unusual_response_head(
@@ -183,7 +210,7 @@ def _read_unusual_response_head(
     found = _LENIENT_HEAD_END.search(data)
     if found is None:
         # Not one line of HTTP: to wait for more would only give the garbage more time.
-        if len(data) > limits.max_bytes or data[:7] != b"HTTP/1."[: len(data)]:
+        if len(data) > limits.max_bytes or data[:5] != _RESPONSE_BEGINNING[: len(data)]:
             raise Failure(PROTOCOL_ERROR)
         return None
     end = found.end()
@@ -199,15 +226,15 @@ def _read_unusual_response_head(
     if not isinstance(event, h11.Response | h11.InformationalResponse):
         raise Failure(PROTOCOL_ERROR)
     headers = list(event.headers)
-    if len(headers) > limits.max_fields:
+    if len(headers) > limits.max_fields or not _content_length_is_plain(data[:end]):
         raise Failure(PROTOCOL_ERROR)
     return _response_head(event.status_code, event.http_version == b"1.1", headers, request_method), end
 
 
 def _refuse(data: bytes, start: int, end: int) -> None:
-    for pattern, reason in _REFUSED:
+    for pattern, reason, details in _REFUSED:
         if pattern.search(data, start, end):
-            raise bad_request(reason)
+            raise bad_request(reason, details)
 
 
 def _check_request_line(line: bytes) -> None:
@@ -221,28 +248,33 @@ def _check_request_line(line: bytes) -> None:
         raise bad_request("fragment in the request target")
 
 
-def bad_request(reason: str) -> Failure:
-    """A 400; the access log tells the reason, the client is not told."""
-    return Failure(BAD_REQUEST, f"http1.codec_error:_{reason.replace(' ', '_')}")
+def bad_request(reason: str, details: str = BAD_REQUEST.details) -> Failure:
+    """A 400; the access log tells the reason, after Envoy's name for it; the client is not told."""
+    return Failure(BAD_REQUEST, f"{details}:_{reason.replace(' ', '_')}")
 
 
 # RFC 9110, section 7.6.1: fields of one connection, not to be forwarded.
-_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"))
+_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _TAKEN_FROM_REQUEST = _HOP_BY_HOP | {b"host"}
-# A client must not have these removed by naming them in its Connection field.
-_NEVER_NOMINATED = frozenset((b"content-length", b"host", b"cookie", b"authorization", b"close", b"keep-alive"))
+# A sender may name fields of its own in Connection, to have them removed. It cannot have the framing removed; `te` has
+# rules of its own; and what Envoy refuses to have removed by a client, we refuse too.
+_NEVER_NOMINATED = frozenset((b"content-length", b"te", b"close"))
+_REFUSED_NOMINATIONS = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
+_TOO_MANY_NOMINATIONS = 10
 
 # The methods that Envoy's parser knows; others it refuses, as long as no one asks it to take custom ones.
 _METHODS = frozenset(
-    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LINK LOCK "
-    b"MERGE MKACTIVITY MKCALENDAR MKCOL MOVE M-SEARCH NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE "
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH ACL BIND CHECKOUT COPY LINK LOCK "
+    b"MERGE MKACTIVITY MKCALENDAR MKCOL MOVE MSEARCH NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE "
     b"SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
 )
 
 # RFC 3986, section 3.2: [ userinfo "@" ] host [ ":" port ]; characters only, as Envoy checks them.
 _AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@%\[\]]*+\Z")
 # RFC 9112, section 3.2.2: absolute-form
-_ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?]*+)(.*)\Z")
+_ABSOLUTE_FORM = re.compile(rb"([^:/?]++)://(?>([^/?@]*+)@)?+([^/?@:]++[^/?@]*+)([/?][^\n]*+)?+\Z")
+# RFC 9112, section 3.2.3: authority-form
+_AUTHORITY_FORM = re.compile(rb"[^/?@]++:[0-9]++\Z")
 
 
 def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) -> RequestHead:
@@ -255,7 +287,11 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
     if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
         raise bad_request("two Hosts")
     path = target
-    if not target.startswith(b"/"):
+    if method == b"CONNECT":
+        if not _AUTHORITY_FORM.match(target):
+            raise bad_request("target of CONNECT is not host and port", "http1.invalid_url")
+        path, authority = b"", target
+    elif not target.startswith(b"/"):
         path, authority = _unusual_target(method, target, authority)
     if not _AUTHORITY.match(authority):
         raise Failure(INVALID_AUTHORITY)
@@ -267,28 +303,55 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
     taken = _TAKEN_FROM_REQUEST
     if b"connection" in fields:
         tokens = connection_tokens(headers)
+        taken = taken | _nominated(tokens)
         keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
-        taken = taken | (tokens - _NEVER_NOMINATED)
         if b"upgrade" in tokens:
             upgrade = fields.get(b"upgrade", b"")
-    wants_trailers = b"te" in fields and b"trailers" in fields[b"te"].lower().split(b",")
+    if b"proxy-connection" in fields and b"close" in comma_separated(headers, b"proxy-connection"):
+        keep_alive = False
     headers = [field for field in headers if field[0] not in taken]
-    if wants_trailers:
-        headers.append((b"te", b"trailers"))
+    if b"te" in fields:
+        headers = _with_te_of_trailers_only(headers)
     return RequestHead(method, path, authority, http10, headers, framing, keep_alive, upgrade)
+
+
+def _nominated(tokens: list[bytes]) -> frozenset[bytes]:
+    """The fields that a client's Connection field has removed; raises `Failure` where Envoy does not let it."""
+    if len(tokens) >= _TOO_MANY_NOMINATIONS:
+        raise Failure(CONNECTION_HEADER_REJECTED)
+    for token in tokens:
+        if token in _REFUSED_NOMINATIONS or token.startswith(b":"):
+            raise Failure(CONNECTION_HEADER_REJECTED)
+        if token == b"host":
+            raise Failure(MISSING_HOST)
+    return frozenset(tokens) - _NEVER_NOMINATED
+
+
+def _with_te_of_trailers_only(headers: Headers) -> Headers:
+    """TE concerns one connection, but gRPC needs to know that its far end takes trailers; so Envoy leaves that."""
+    takes_trailers = any(
+        token.strip(b" \t") == b"trailers" for name, value in headers if name == b"te" for token in value.split(b",")
+    )
+    if not takes_trailers:
+        return remove_headers(headers, frozenset((b"te",)))
+    set_header(headers, b"te", b"trailers")
+    return headers
 
 
 def _unusual_target(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes]:
     """Path and authority of a target that is no path (RFC 9112, section 3.2)."""
-    if method == b"CONNECT":
-        return b"", target
     if target == b"*" and method == b"OPTIONS":
         return target, authority
     absolute = _ABSOLUTE_FORM.match(target)
-    if absolute is None or not absolute[1]:
-        raise bad_request("request target is neither a path nor a URL")
-    rest = absolute[2]
-    return rest if rest.startswith(b"/") else b"/" + rest, absolute[1]
+    if absolute is None:
+        raise bad_request("request target is neither a path nor a URL", "http1.invalid_url")
+    scheme, _, authority, path = absolute.groups()
+    if scheme.lower() == b"https":
+        raise Failure(ABSOLUTE_HTTPS_ON_PLAINTEXT)
+    if scheme.lower() != b"http":
+        raise bad_request("scheme is not http", "http1.invalid_scheme")
+    # Of a URL without a path Envoy makes `/`, but of one with nothing but a query no path at all.
+    return path or b"/", authority
 
 
 def _request_framing(headers: Headers, http10: bool) -> int:
@@ -300,7 +363,9 @@ def _request_framing(headers: Headers, http10: bool) -> int:
             raise bad_request("Content-Length given more than once" if len(lengths) > 1 else "bad Content-Length")
         return length
     if lengths:
-        raise bad_request("Content-Length with Transfer-Encoding")
+        raise bad_request(
+            "Content-Length with Transfer-Encoding", "http1.content_length_and_chunked_not_allowed"
+        )
     if http10:
         raise bad_request("Transfer-Encoding in HTTP/1.0")
     if len(codings) > 1 or codings[0].lower() != b"chunked":
@@ -325,10 +390,15 @@ def _response_head(status: int, http11: bool, headers: Headers, request_method: 
     if not _HOP_BY_HOP.isdisjoint(fields):
         tokens = connection_tokens(headers)
         keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
-        taken = _HOP_BY_HOP | (tokens - _NEVER_NOMINATED)
-        headers = [field for field in headers if field[0] not in taken]
+        headers = remove_headers(headers, _HOP_BY_HOP | (frozenset(tokens) - _NEVER_NOMINATED))
     # RFC 9112, section 6.3, rules 1 and 2: these have no body, whatever their fields say.
-    if request_method == b"HEAD" or status < 200 or status == 204 or status == 304:
+    if status < 200 or status == 204:
+        # RFC 9110, section 8.6, and RFC 9112, section 6.1: nor have they these fields. Envoy overlooks a length of 0.
+        if framing > 0 or framing == CHUNKED:
+            raise Failure(PROTOCOL_ERROR)
+        headers = remove_headers(headers, frozenset((b"content-length",)))
+        framing = 0
+    elif request_method == b"HEAD" or status == 304:
         framing = 0
     elif framing == UNTIL_CLOSE:
         keep_alive = False
@@ -340,14 +410,19 @@ def _content_length(values: list[bytes]) -> int | None:
     value = values[0]
     if len(values) > 1 or not value.isdigit() or len(value) > _MAX_CONTENT_LENGTH_DIGITS:
         return None
-    return int(value)
+    length = int(value)
+    return length if length < _TOO_LONG else None
 
 
-def connection_tokens(headers: Headers) -> set[bytes]:
+def connection_tokens(headers: Headers) -> list[bytes]:
     """The options in all Connection fields, in lower case (RFC 9110, section 7.6.1)."""
-    return {
-        token.strip(b" \t").lower() for name, value in headers if name == b"connection" for token in value.split(b",")
-    }
+    return comma_separated(headers, b"connection")
+
+
+def comma_separated(headers: Headers, name: bytes) -> list[bytes]:
+    """The elements of all fields of that name, in lower case, the empty ones aside (RFC 9110, section 5.6.1)."""
+    values = b",".join([value for field, value in headers if field == name]).lower()
+    return [token for token in [part.strip(b" \t") for part in values.split(b",")] if token]
 
 
 # RFC 9110, section 15, and the registry; the reason phrases are Envoy's own, the upstream's are dropped as there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..transport import Transport
+from ..transport import LOST, Transport
 from .failures import Failure
 from .http1_bodies import BodyError, decoder
 from .message import Headers
@@ -49,7 +49,7 @@ class ReceivedBody:
                 break
             try:
                 data = await connection.transport.receive()
-            except OSError as error:
+            except LOST as error:
                 raise self._lost(error) from error
             if data:
                 connection.buffer = data

@@ -3,7 +3,13 @@
 A request whose body is in the buffer is one straight line: read, ask the connection manager, send. Only a body that is
 still on its way gets a nursery, in which the upstream side sends it on while the response comes back.
 
-Rule: each request that was read is finished exactly once with `ConnectionManager.finished`, however it ends.
+Rules:
+
+1. Each request that was read is finished exactly once with `ConnectionManager.finished`, however it ends.
+2. One task at a time reads from the client: who reads the request's body, else who watches for the client's departure,
+   else who waits for the next request.
+3. A client can tell a whole response from a broken one: where only the close would mark the end, a response that breaks
+   off ends in a reset.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..transport import Transport
+from ..transport import LOST, Transport
 from .failures import (
     DOWNSTREAM_DISCONNECT,
     DRAIN_TIMEOUT,
@@ -40,6 +46,7 @@ _KEEP_ALIVE = b"connection: keep-alive\r\n"
 _NO_CONTENT = b"content-length: 0\r\n"
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 _LINGER_S = 1.0  # Envoy's delayed_close_timeout
+_MAX_READ_AHEAD = 65536  # from a client that is only watched; one that says more is no longer watched
 
 
 class Http1ServerConnection(Http1Connection):
@@ -47,6 +54,7 @@ class Http1ServerConnection(Http1Connection):
 
     __slots__ = (
         "_head_sent",
+        "_http10",
         "_local_address",
         "_manager",
         "_peer",
@@ -61,10 +69,11 @@ class Http1ServerConnection(Http1Connection):
         self._manager = manager
         self._peer, self._peer_address, self._local_address = transport.addresses()
         self._head_sent = False
+        self._http10 = False
         self._watcher: _Watcher | None = None
         self.scope = trio.CancelScope()
         self.idle_since: float | None = None
-        """Since when it has waited for a request, on trio's clock; None while it serves one."""
+        """Since when it has waited for a request, on trio's clock; None while there is something of one."""
 
     def __repr__(self) -> str:
         state = "idle" if self.idle_since is not None else "busy"
@@ -76,7 +85,7 @@ class Http1ServerConnection(Http1Connection):
             try:
                 while await self._serve_next():
                     pass
-            except (OSError, trio.ClosedResourceError):
+            except LOST:
                 pass  # the client is gone; what it was owed, it cannot get
             finally:
                 self.transport.close()
@@ -86,57 +95,72 @@ class Http1ServerConnection(Http1Connection):
         if self.idle_since is not None and now - self.idle_since > self._manager.idle_timeout_s:
             self.scope.cancel()
 
+    def drain(self) -> None:
+        """End it unless there is something of a request, which then is its last: the manager is draining."""
+        if self.idle_since is not None and self.transport.peek() is None:
+            self.scope.cancel()
+
     async def send_informational(self, status: int, headers: Headers) -> None:
         """Pass on an interim response; HTTP/1.0 has none (RFC 9110, section 15.2)."""
-        if not self._head_sent:
+        if self._head_sent or self._http10:
+            return
+        try:
             await self.transport.send(response_head(status, headers))
+        except LOST:
+            self.scope.cancel()  # not the upstream's failure: the client has left
 
     async def _serve_next(self) -> bool:
         """One request; False when the connection can serve no other."""
-        self.idle_since = trio.current_time()
+        if not await self._request_begins():
+            return False
         try:
             head = await self._read_head()
         except Failure as failure:
-            response = self._manager.refuse(failure, self._peer)
-            assert isinstance(response.body, bytes)
-            await self.transport.send(response_head(response.status, response.headers, _CLOSE) + response.body)
-            await self._linger()
+            await self._refuse(failure)
             return False
-        if head is None:
-            return False
-        self.idle_since = None
-        self._head_sent = False
         request = self._request(head)
-        framing = head.framing
-        answered = False
+        self._head_sent = False
+        self._http10 = head.http10
+        self._manager.departures.enter(self)
+        ended = keep_alive = False
         try:
-            if 0 <= framing <= len(self.buffer) and not request.upgrade:
-                request.body = self.buffer[:framing]
-                request.bytes_received = framing
-                self.buffer = self.buffer[framing:]
-                self._manager.departures.enter(self)
+            if 0 <= head.framing <= len(self.buffer) and not request.upgrade:
+                request.body = self.buffer[: head.framing]
+                request.bytes_received = head.framing
+                self.buffer = self.buffer[head.framing :]
                 keep_alive = await self._serve(request, head.keep_alive)
             else:
                 keep_alive = await self._serve_streaming(request, head)
-            answered = True
-            return keep_alive
+            ended = True
         finally:
             await self.stop_watching()
-            if not answered and not request.flags:
-                _note(request, Failure(DRAIN_TIMEOUT if self._manager.draining else DOWNSTREAM_DISCONNECT))
+            if not ended:
+                _note(request, Failure(DOWNSTREAM_DISCONNECT if self.scope.cancel_called else DRAIN_TIMEOUT))
             self._manager.finished(request)
+        if not keep_alive and (head.keep_alive or not _complete(request.body)):
+            await self._linger()
+        return keep_alive
 
-    async def _read_head(self) -> RequestHead | None:
-        if not self.buffer and not await self.fill():
-            return None
+    async def _request_begins(self) -> bool:
+        """Wait for the first bytes of a request; False when there will be none."""
+        if self.buffer:
+            return True
+        if self._manager.draining and self.transport.peek() is None:
+            return False
+        self.idle_since = trio.current_time()
+        begun = await self.fill()
+        self.idle_since = None
+        return begun
+
+    async def _read_head(self) -> RequestHead:
         limits = self._manager.limits
         found = read_request_head(self.buffer, limits)
         if found is None:
             with trio.move_on_after(self._manager.request_headers_timeout_s) as patience:
                 while found is None:
                     searched = len(self.buffer)
-                    if not await self.fill():
-                        return None
+                    if not await self._fill_head():
+                        raise Failure(DOWNSTREAM_DISCONNECT)
                     found = read_request_head(self.buffer, limits, searched)
             if patience.cancelled_caught:
                 raise Failure(REQUEST_HEADER_TIMEOUT)
@@ -145,6 +169,20 @@ class Http1ServerConnection(Http1Connection):
         self.buffer = self.buffer[end:]
         return head
 
+    async def _fill_head(self) -> bool:
+        try:
+            return await self.fill()
+        except LOST:
+            return False
+
+    async def _refuse(self, failure: Failure) -> None:
+        """Answer what is no request, as long as there is somebody to answer."""
+        response = self._manager.refuse(failure, self._peer)
+        assert isinstance(response.body, bytes)
+        if response.status:
+            await self.transport.send(response_head(response.status, response.headers, _CLOSE) + response.body)
+            await self._linger()
+
     def _request(self, head: RequestHead) -> Request:
         request = Request()
         request.method = head.method
@@ -152,7 +190,7 @@ class Http1ServerConnection(Http1Connection):
         request.authority = head.authority
         request.scheme = b"http"
         request.headers = head.headers
-        request.upgrade = b"" if head.upgrade.lower() == b"h2c" or head.framing else head.upgrade
+        request.upgrade = b"" if head.http10 or head.framing or head.upgrade.lower() == b"h2c" else head.upgrade
         request.nursery = None
         request.downstream = self
         request.http10 = head.http10
@@ -169,51 +207,73 @@ class Http1ServerConnection(Http1Connection):
         request.service_time_ms = -1
         return request
 
+    async def _serve_streaming(self, request: Request, head: RequestHead) -> bool:
+        body = request.body = _RequestBody(self, UNTIL_CLOSE if request.upgrade else head.framing, request)
+        keep_alive = False
+        async with trio.open_nursery() as nursery:
+            request.nursery = nursery
+            keep_alive = await self._serve(request, head.keep_alive)
+            nursery.cancel_scope.cancel()
+        failure = body.failure
+        if failure is None:
+            return keep_alive
+        if self._head_sent or not failure.kind.status:
+            _note(request, failure)
+        else:
+            await self._respond(request, self._manager.local_reply(request, failure), False)
+        return False
+
     async def _serve(self, request: Request, keep_alive: bool) -> bool:
         response = await self._manager(request)
-        request.response_code = response.status
         # What the client has not finished saying, it may say in vain, but not as a next request.
-        spent = not isinstance(request.body, bytes) and not request.body.finished and response.status != 101
-        keep_alive = keep_alive and not spent and not self._manager.draining
+        spent = not _complete(request.body) and response.status != 101
+        return await self._respond(request, response, keep_alive and not spent and not self._manager.draining)
+
+    async def _respond(self, request: Request, response: Response, keep_alive: bool) -> bool:
+        """Send a response; False when the connection must be closed behind it."""
+        request.response_code = response.status
         body = response.body
-        if isinstance(body, bytes):
-            if request.method == b"HEAD" or response.status in (204, 304):
-                body = b""
-            extra = b"" if keep_alive and not request.http10 else _KEEP_ALIVE if keep_alive else _CLOSE
-            if not body and _needs_length(request, response):
-                extra += _NO_CONTENT
-            self._head_sent = True
+        try:
+            if isinstance(body, bytes):
+                await self._send_whole(request, response, body, keep_alive)
+                return keep_alive
             try:
-                await self.transport.send(
-                    response_head(response.status, response.headers, extra, request.http10) + body
-                )
-            except OSError:
-                _note(request, Failure(DOWNSTREAM_DISCONNECT))
-                raise
-            request.bytes_sent = len(body)
-        else:
-            try:
-                keep_alive = await self._relay(request, response, body, keep_alive)
+                return await self._relay(request, response, body, keep_alive)
             finally:
                 body.close()
-        if spent:
-            await self._linger()
-        return keep_alive
+        except LOST:
+            _note(request, Failure(DOWNSTREAM_DISCONNECT))
+            return False
+
+    async def _send_whole(self, request: Request, response: Response, body: bytes, keep_alive: bool) -> None:
+        if request.method == b"HEAD" or response.status in (204, 304):
+            body = b""
+        extra = _connection_field(request, keep_alive)
+        if not body and _needs_length(request, response):
+            extra += _NO_CONTENT
+        self._head_sent = True
+        await self.transport.send(response_head(response.status, response.headers, extra, request.http10) + body)
+        request.bytes_sent = len(body)
 
     async def _relay(self, request: Request, response: Response, body: Body, keep_alive: bool) -> bool:
         """Send a response whose body is still coming; False when the connection must be closed behind it."""
         upgraded = response.status == 101
         chunked = body.length is None and not request.http10 and not upgraded
-        keep_alive = keep_alive and (chunked or body.length is not None)
+        ends_with_close = body.length is None and not chunked
+        keep_alive = keep_alive and not ends_with_close
         if upgraded:
             extra = b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade
         else:
-            extra = b"" if keep_alive and not request.http10 else _KEEP_ALIVE if keep_alive else _CLOSE
-            extra += _CHUNKED if chunked else b""
+            extra = _connection_field(request, keep_alive) + (_CHUNKED if chunked else b"")
+        whole = False
         try:
-            piece = body.receive_nowait()
             data = response_head(response.status, response.headers, extra, request.http10)
             self._head_sent = True
+            try:
+                piece = body.receive_nowait()
+            except Failure:
+                await self.transport.send(data)
+                raise
             data += chunk(piece) if chunked and piece else piece
             while not body.finished:
                 if data:
@@ -226,45 +286,13 @@ class Http1ServerConnection(Http1Connection):
             if data:
                 await self.transport.send(data)
                 request.bytes_sent += len(piece)
+            whole = True
         except Failure as failure:
             _note(request, failure)
-            if not chunked and body.length is None:
-                # A plain close would look like the end of the body.
+        finally:
+            if ends_with_close and not whole:
                 self.transport.abort()
-            return False
-        except OSError:
-            _note(request, Failure(DOWNSTREAM_DISCONNECT))
-            raise
-        return keep_alive
-
-    async def _serve_streaming(self, request: Request, head: RequestHead) -> bool:
-        framing = UNTIL_CLOSE if request.upgrade else head.framing
-        body = _RequestBody(self, framing, request)
-        request.body = body
-        keep_alive = False
-        try:
-            async with trio.open_nursery() as nursery:
-                request.nursery = nursery
-                keep_alive = await self._serve(request, head.keep_alive)
-                nursery.cancel_scope.cancel()
-        except* Failure as group:
-            failure = _first(group)
-            if not self._head_sent and failure.kind.status:
-                await self._reply_to_broken_body(request, failure)
-            else:
-                _note(request, failure)
-            keep_alive = False
-        return keep_alive
-
-    async def _reply_to_broken_body(self, request: Request, failure: Failure) -> None:
-        response = self._manager.local_reply(request, failure)
-        assert isinstance(response.body, bytes)
-        request.response_code = response.status
-        request.bytes_sent = len(response.body)
-        await self.transport.send(
-            response_head(response.status, response.headers, _CLOSE, request.http10) + response.body
-        )
-        await self._linger()
+        return keep_alive and whole
 
     async def _linger(self) -> None:
         """Let the client read the answer before its unread bytes make the kernel reset the connection."""
@@ -287,7 +315,7 @@ class Http1ServerConnection(Http1Connection):
 
 
 class _Watcher:
-    """Waits for a sign of life or of death from a client that has sent its request and should have nothing to say."""
+    """Reads ahead from a client that has nothing to say for now, until it leaves or says too much."""
 
     def __init__(self, connection: Http1ServerConnection) -> None:
         self._connection = connection
@@ -295,15 +323,17 @@ class _Watcher:
         self._done = trio.Event()
 
     async def run(self) -> None:
-        transport = self._connection.transport
+        connection = self._connection
         try:
             with self._scope:
-                await transport.wait_readable()
-                # Something to read is the next request, pipelined: the client is there.
-                if transport.peek() is False:
-                    self._connection.scope.cancel()
+                while len(connection.buffer) < _MAX_READ_AHEAD:
+                    if not await connection.fill():
+                        connection.scope.cancel()
+                        break
+        except OSError:
+            connection.scope.cancel()
         except trio.ClosedResourceError:
-            pass
+            pass  # we have left
         finally:
             self._done.set()
 
@@ -313,12 +343,20 @@ class _Watcher:
 
 
 class _RequestBody(ReceivedBody):
-    __slots__ = ("_request",)
+    """A request's body. Should it fail, all that is done for the request is cancelled: `failure` says why."""
+
+    __slots__ = ("_request", "failure")
     _connection: Http1ServerConnection
 
     def __init__(self, connection: Http1ServerConnection, framing: int, request: Request) -> None:
         super().__init__(connection, framing)
         self._request = request
+        self.failure: Failure | None = None
+
+    async def receive(self) -> bytes:
+        if not self.finished:
+            await self._connection.stop_watching()
+        return await super().receive()
 
     def _received(self, count: int) -> None:
         self._request.bytes_received += count
@@ -329,13 +367,30 @@ class _RequestBody(ReceivedBody):
             connection._manager.departures.enter(connection)
 
     def _lost(self, error: Exception) -> Failure:
-        return Failure(DOWNSTREAM_DISCONNECT)
+        return self._failed(Failure(DOWNSTREAM_DISCONNECT))
 
     def _malformed(self, error: BodyError) -> Failure:
-        return bad_request(str(error))
+        return self._failed(bad_request(str(error)))
+
+    def _failed(self, failure: Failure) -> Failure:
+        self.failure = failure
+        if self._request.nursery is not None:
+            self._request.nursery.cancel_scope.cancel()
+        return failure
 
     def close(self) -> None:
         """Nothing to give back: what was not read, the connection is closed over."""
+
+
+def _complete(body: bytes | Body) -> bool:
+    return isinstance(body, bytes) or body.finished
+
+
+def _connection_field(request: Request, keep_alive: bool) -> bytes:
+    """What goes without saying in HTTP/1.1 must be said in HTTP/1.0 (RFC 9112, section 9.3)."""
+    if keep_alive:
+        return _KEEP_ALIVE if request.http10 else b""
+    return _CLOSE
 
 
 def _needs_length(request: Request, response: Response) -> bool:
@@ -346,13 +401,7 @@ def _needs_length(request: Request, response: Response) -> bool:
 
 
 def _note(request: Request, failure: Failure) -> None:
-    request.flags = failure.kind.flags
-    request.details = failure.details
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, Failure)
-    return found
+    """What went wrong first is why the request failed; what follows from it is not."""
+    if not request.flags:
+        request.flags = failure.kind.flags
+        request.details = failure.details

@@ -41,12 +41,16 @@ def regex(regex_rewrite: RegexRewrite) -> Rewrite:
     pattern = compile_regex(regex_rewrite.pattern)
     # Literal text and references alternate.
     literals_and_references = _REFERENCE.split(regex_rewrite.substitution.encode())
+    if any(text != b"\\" and int(text) > pattern.groups for text in literals_and_references[1::2]):
+        return lambda path: path  # as RE2 does when there is no such group
 
     def replace(path: bytes) -> bytes:
         path, mark, query = path.partition(b"?")
         rewritten: list[bytes] = []
         copied = 0
         for found in pattern.finditer(path):
+            if found.end() == copied and rewritten:
+                continue  # RE2 replaces no empty match where another match ended
             rewritten.append(path[copied : found.start()])
             for index, text in enumerate(literals_and_references):
                 if index % 2 == 0:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ... import snapshot
 from ...telemetry.metrics import ClusterStats
-from ..http.failures import CONNECTION_TERMINATION, NO_HEALTHY_UPSTREAM, Failure
+from ..http.failures import NO_HEALTHY_UPSTREAM, Failure
 from ..http.message import Request, Response, header, set_header
 from .balancers import Balancer, Chance, balancer
 from .host import Host
@@ -34,10 +34,13 @@ class Cluster:
         return f"<Cluster {self.config.name}: {len(self.hosts)} hosts>"
 
     def update_hosts(self, endpoints: Iterable[snapshot.Endpoint]) -> None:
-        """Have these hosts from now on; those that were here before keep their connections and counters."""
+        """Have these hosts from now on; those that were here before keep their connections and counters.
+
+        Of several endpoints with one address the first counts, as in Envoy.
+        """
         known = {host.address: host for host in self.hosts}
         hosts: list[Host] = []
-        for endpoint in endpoints:
+        for endpoint in _first_of_each_address(endpoints):
             host = known.pop(endpoint.address, None) or Host(endpoint.address)
             host.weight = endpoint.weight
             hosts.append(host)
@@ -85,12 +88,12 @@ class Cluster:
         """
         host.begin()
         replayable = isinstance(request.body, bytes) and request.method in _IDEMPOTENT
-        connection = host.take_idle() if replayable else host.take_live()
+        connection = host.take_idle()
         if connection is not None:
             try:
                 return await connection.exchange(request)
-            except Failure as failure:
-                if failure.kind is not CONNECTION_TERMINATION or not replayable:
+            except Failure:
+                if connection.answered or not replayable:
                     raise
             host.begin()
             host.requests -= 1
@@ -100,3 +103,10 @@ class Cluster:
             host.end()
             raise
         return await connection.exchange(request)
+
+
+def _first_of_each_address(endpoints: Iterable[snapshot.Endpoint]) -> Iterable[snapshot.Endpoint]:
+    found: dict[snapshot.Address, snapshot.Endpoint] = {}
+    for endpoint in endpoints:
+        found.setdefault(endpoint.address, endpoint)
+    return found.values()

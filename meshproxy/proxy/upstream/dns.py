@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Iterable
 
 import trio
 
@@ -26,6 +27,7 @@ class NameResolver:
         self._cluster = cluster
         self._refresh_s = refresh_s
         self._known: dict[str, list[str]] = {}
+        self._latest: list[Endpoint] = []
         self.resolved = trio.Event()
         """Each name has been asked for once."""
 
@@ -36,8 +38,9 @@ class NameResolver:
                 for endpoint in self._cluster.config.endpoints
                 for address in await self._addresses(endpoint.address)
             ]
-            if endpoints != [Endpoint(host.address, host.weight) for host in self._cluster.hosts]:
-                self._cluster.update_hosts(dict.fromkeys(endpoints))
+            if endpoints != self._latest:
+                self._latest = endpoints
+                self._cluster.update_hosts(endpoints)
             self.resolved.set()
             await trio.sleep(self._refresh_s)
 
@@ -46,10 +49,20 @@ class NameResolver:
             return [address]
         try:
             found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name may not even be encodable
             if self._known.get(address.host) != []:
                 _log.warning("cluster %s: cannot resolve %s: %s", self._cluster.config.name, address.host, error)
             hosts = self._known.setdefault(address.host, [])
         else:
-            hosts = self._known[address.host] = sorted({str(info[4][0]) for info in found})
+            hosts = self._known[address.host] = _preferred((info[0], str(info[4][0])) for info in found)
         return [SocketAddress(host, address.port) for host in hosts]
+
+
+def _preferred(found: Iterable[tuple[int, str]]) -> list[str]:
+    """Of addresses with their families, those of IPv4; only where there are none, those of IPv6 (V4_PREFERRED).
+
+    Istio asks for IPv4 alone on machines that have it. `localhost` is often both, and its servers often only the first.
+    """
+    addresses = set(found)
+    ipv4 = {one for one in addresses if one[0] == socket.AF_INET}
+    return sorted(address for _, address in ipv4 or addresses)

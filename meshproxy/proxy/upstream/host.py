@@ -50,11 +50,10 @@ class Host:
         return f"<Host {self.name}: {self.active} active, {len(self.idle)} of {self.connections} connections idle>"
 
     def take_idle(self) -> Http1ClientConnection | None:
-        """An idle connection; its host may have closed it by now."""
-        return self.idle.pop() if self.idle else None
+        """An idle connection that the host has not closed, as far as this end can know.
 
-    def take_live(self) -> Http1ClientConnection | None:
-        """An idle connection that the host has not closed, as far as this end can know."""
+        One on which something arrived while nothing was asked is closed too: it would pass for the next answer.
+        """
         while self.idle:
             connection = self.idle.pop()
             if connection.transport.peek() is None:

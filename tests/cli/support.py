@@ -1,0 +1,83 @@
+"""Runs the command as people do: as a process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_PATIENCE_S = 20.0
+
+
+def meshproxy(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "meshproxy", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_PATIENCE_S)
+
+
+@dataclass
+class Gateway:
+    """A running `meshproxy run`; `ports` are those of its listeners, in the order in which it tells of them."""
+
+    process: subprocess.Popen[str]
+    ports: list[int]
+    errors: Path
+    access_log: Path
+
+    def get(self, path: str, *, port: int = 0, **headers: str) -> Answer:
+        """GET a path from the `port`-th listener; `host` among the headers names the virtual host."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.ports[port]}{path}")
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        try:
+            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as response:
+                return Answer(response.status, response.read().decode())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.read().decode())
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal it, wait for its end, and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(_PATIENCE_S)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: str
+
+
+@contextmanager
+def running(tmp_path: Path, *arguments: str | Path) -> Iterator[Gateway]:
+    """`meshproxy run` with `arguments`, from the moment it listens."""
+    errors = tmp_path / "stderr.txt"
+    log = tmp_path / "access.log"
+    command = [sys.executable, "-m", "meshproxy", "run", *map(str, arguments)]
+    with errors.open("w") as stderr, log.open("w") as stdout:
+        process = subprocess.Popen(
+            command, stdout=stdout, stderr=stderr, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        )
+    try:
+        yield Gateway(process, _listening(process, errors), errors, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listening(process: subprocess.Popen[str], errors: Path) -> list[int]:
+    give_up = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < give_up and process.poll() is None:
+        told = errors.read_text()
+        if "\nready\n" in told:
+            return list(map(int, re.findall(r"^listening on \S*:(\d+) ", told, re.MULTILINE)))
+        time.sleep(0.01)
+    raise AssertionError(f"the gateway did not start:\n{errors.read_text()}")

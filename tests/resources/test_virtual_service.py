@@ -1,0 +1,295 @@
+"""The rules of a VirtualService: what is accepted, and what is refused, where and why."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from meshproxy.resources import HTTPRoute, Loaded, VirtualService, load
+
+Complaints = Callable[[str, str], list[tuple[str, str]]]
+
+ROUTE = "route: [{destination: {host: b}}]"
+
+
+def rule(text: str) -> str:
+    return f"{{hosts: [a], http: [{{{text}}}]}}"
+
+
+def match(text: str) -> str:
+    return rule(f"match: [{{{text}}}], {ROUTE}")
+
+
+def parsed(text: str) -> HTTPRoute:
+    head = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\n"
+    loaded: Loaded = load(["-"], stdin=io.StringIO(f"{head}spec: {rule(text)}"))
+    assert loaded.problems == ()
+    return loaded.of(VirtualService)[0].spec.http[0]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        rule(ROUTE),
+        rule("route: [{destination: {host: b}, weight: 0}]"),
+        rule("route: [{destination: {host: b, subset: v1, port: {number: 80}}}]"),
+        rule("route: [{destination: {host: b}, weight: 1}, {destination: {host: c}}]"),
+        match('uri: {prefix: ""}'),
+        match('uri: {regex: "/v[0-9]+/.*"}, ignoreUriCase: true, name: any, port: 80'),
+        match("scheme: {exact: http}, method: {exact: GET}, authority: {prefix: a.}"),
+        match("headers: {x-a: {}, ':method': {exact: GET}}, queryParams: {q: {}, r: {regex: a+}}"),
+        match('withoutHeaders: {x-a: {}, x-b: {regex: "*"}, x-c: {exact: c}}'),
+        match("gateways: [mesh, ns/gw, gw, gw.ns.svc.cluster.local], sourceLabels: {app: a}, sourceNamespace: n"),
+        rule("redirect: {uri: /x}"),
+        rule("redirect: {port: 8443, scheme: https, redirectCode: 308}"),
+        rule("redirect: {derivePort: FROM_REQUEST_PORT, authority: b}"),
+        rule("match: [{uri: {prefix: /a}}, {port: 1}], redirect: {prefixRewrite: /b}"),
+        rule("directResponse: {status: 503}"),
+        rule("directResponse: {status: 200, body: {string: hello}}"),
+        rule("delegate: {name: other, namespace: ns}, match: [{uri: {prefix: /a}}]"),
+        rule(f"{ROUTE}, rewrite: {{uri: /, authority: b}}"),
+        rule(f"{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '/a(.*)', rewrite: '/b\\1'}}}}"),
+        rule(f"{ROUTE}, headers: {{request: {{set: {{Host: b, x: '%REQ(:path)% 100%%'}}, remove: [y]}}}}"),
+        rule(f"{ROUTE}, headers: {{response: {{add: {{x: '%START_TIME(%s):10%'}}}}}}"),
+        rule(f"{ROUTE}, retries: {{}}"),
+        rule(f"{ROUTE}, retries: {{attempts: 0}}, timeout: 0s"),
+        f"{{http: [{{{ROUTE}}}]}}",
+        f"{{hosts: ['*'], gateways: [gw], http: [{{{ROUTE}}}]}}",
+        f"{{hosts: [10.0.0.1, '*.a.com', a.com], exportTo: [., other], http: [{{{ROUTE}}}]}}",
+    ],
+)
+def test_this_is_accepted(complaints: Complaints, spec: str) -> None:
+    assert complaints("VirtualService", spec) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "message"),
+    [
+        ("{hosts: [a]}", "", "has no rules; give http"),
+        (f"{{hosts: [a, 'b*c'], http: [{{{ROUTE}}}]}}", "hosts[1]", "'*' may only stand at its start"),
+        (f"{{hosts: [a, b, a], http: [{{{ROUTE}}}]}}", "hosts[2]", "is in the list twice"),
+        (f"{{hosts: ['*.b.com', a.b.com], http: [{{{ROUTE}}}]}}", "hosts[1]", "cover the same hosts"),
+        (f"{{hosts: ['*'], http: [{{{ROUTE}}}]}}", "hosts[0]", "'*' cannot be for all the mesh"),
+        (
+            f"{{hosts: ['*'], gateways: [g, mesh], http: [{{{ROUTE}}}]}}",
+            "hosts[0]",
+            "'*' cannot be for all the mesh",
+        ),
+        (f"{{gateways: [g], http: [{{{ROUTE}}}]}}", "gateways", "without hosts is one to delegate to"),
+        ("{http: [{delegate: {name: d}}]}", "http[0].delegate", "cannot delegate on"),
+        (f"{{hosts: [a], gateways: [a/b/c], http: [{{{ROUTE}}}]}}", "gateways[0]", "write namespace/name"),
+        (f"{{hosts: [a], gateways: [a_b], http: [{{{ROUTE}}}]}}", "gateways[0]", "write namespace/name"),
+        (f"{{hosts: [a], exportTo: ['~'], http: [{{{ROUTE}}}]}}", "exportTo[0]", "is for ServiceEntry alone"),
+        (f"{{hosts: [a], exportTo: [., default], http: [{{{ROUTE}}}]}}", "exportTo[1]", "already has"),
+        (f"{{hosts: [a], exportTo: [b, '*'], http: [{{{ROUTE}}}]}}", "exportTo[1]", "has to stand alone"),
+        (rule(""), "http[0]", "give route, redirect, directResponse or delegate"),
+        (rule(f"{ROUTE}, redirect: {{uri: /}}"), "http[0]", "not route and redirect"),
+        (rule(f"{ROUTE}, delegate: {{name: d}}"), "http[0]", "not route and delegate"),
+        (rule("redirect: {uri: /}, rewrite: {uri: /}"), "http[0].rewrite", "nothing does beside redirect"),
+        (
+            rule("directResponse: {status: 200}, rewrite: {uri: /}"),
+            "http[0].rewrite",
+            "beside directResponse",
+        ),
+        (rule("redirect: {}"), "http[0].redirect", "leads nowhere"),
+        (rule("redirect: {uri: /, prefixRewrite: /}"), "http[0].redirect", "not both"),
+        (rule("redirect: {port: 1, derivePort: FROM_REQUEST_PORT}"), "http[0].redirect", "not both"),
+        (
+            rule("redirect: {uri: /, redirectCode: 304}"),
+            "http[0].redirect.redirectCode",
+            "expected one of 301, 302",
+        ),
+        (rule("redirect: {scheme: ftp}"), "http[0].redirect.scheme", "is not one of http, https"),
+        (
+            rule("match: [{uri: {exact: /a}}], redirect: {prefixRewrite: /b}"),
+            "http[0].match[0].uri",
+            "match the uri by prefix",
+        ),
+        (rule("directResponse: {status: 600}"), "http[0].directResponse.status", "the most is 599"),
+        (rule("directResponse: {}"), "http[0].directResponse.status", "is required"),
+        (
+            rule("directResponse: {status: 200, body: {string: a, bytes: YQ==}}"),
+            "http[0].directResponse.body",
+            "not both",
+        ),
+        (
+            rule("directResponse: {status: 200, body: {bytes: '?'}}"),
+            "http[0].directResponse.body.bytes",
+            "not base64",
+        ),
+        (rule("delegate: {name: ''}"), "http[0].delegate.name", "cannot be empty"),
+        (rule(f"{ROUTE}, rewrite: {{}}"), "http[0].rewrite", "rewrites nothing"),
+        (
+            rule(f"{ROUTE}, rewrite: {{uri: /, uriRegexRewrite: {{match: a, rewrite: b}}}}"),
+            "http[0].rewrite",
+            "not both",
+        ),
+        (
+            rule(f"{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '(', rewrite: a}}}}"),
+            "http[0].rewrite.uriRegexRewrite.match",
+            "missing )",
+        ),
+        (
+            rule(f"{ROUTE}, rewrite: {{authority: a}}, headers: {{request: {{set: {{host: b}}}}}}"),
+            "http[0].headers.request.set.host",
+            "already changed",
+        ),
+        (
+            rule(f"{ROUTE}, headers: {{response: {{set: {{Host: b}}}}}}"),
+            "http[0].headers.response.set.Host",
+            "only be set in a request",
+        ),
+        (
+            rule(f"{ROUTE}, headers: {{request: {{remove: [':path']}}}}"),
+            "http[0].headers.request.remove[0]",
+            "pseudo-header",
+        ),
+        (
+            rule(f"{ROUTE}, headers: {{request: {{add: {{a: 50%}}}}}}"),
+            "http[0].headers.request.add.a",
+            "write %% for a percent sign",
+        ),
+        (
+            rule(f'{ROUTE}, headers: {{request: {{add: {{a: "x\\ny"}}}}}}'),
+            "http[0].headers.request.add.a",
+            "control character",
+        ),
+        (
+            rule(f"{ROUTE}, headers: {{request: {{add: {{a b: c}}}}}}"),
+            'http[0].headers.request.add["a b"]',
+            "is not a header name",
+        ),
+        (
+            rule("route: [{destination: {host: '*'}}]"),
+            "http[0].route[0].destination.host",
+            "is no destination",
+        ),
+        (rule("route: [{destination: {host: ''}}]"), "http[0].route[0].destination.host", "is empty"),
+        (rule("route: [{weight: 1}]"), "http[0].route[0].destination", "is required"),
+        (rule("route: [{destination: {host: b}, weight: -1}]"), "http[0].route[0].weight", "the least is 0"),
+        (
+            rule("route: [{destination: {host: b, port: {number: 0}}}]"),
+            "http[0].route[0].destination.port.number",
+            "least is 1",
+        ),
+        (
+            rule("route: [{destination: {host: b, subset: a.b}}]"),
+            "http[0].route[0].destination.subset",
+            "is not a name",
+        ),
+        (
+            rule("route: [{destination: {host: b}}, {destination: {host: c}}]"),
+            "http[0].route",
+            "the weights of the destinations add up to 0",
+        ),
+        (match("uri: {}"), "http[0].match[0].uri", "give one of exact, prefix or regex"),
+        (match("uri: {exact: a, prefix: b}"), "http[0].match[0].uri", "not exact and prefix"),
+        (match("uri: {regex: '[a'}"), "http[0].match[0].uri.regex", "missing ]"),
+        (match("uri: {regex: '(?=a)'}"), "http[0].match[0].uri.regex", "is not a regular expression of RE2"),
+        (match("uri: {regex: ''}"), "http[0].match[0].uri.regex", "cannot be empty"),
+        (match(f"uri: {{regex: {'a' * 1025}}}"), "http[0].match[0].uri.regex", "1024 are the most"),
+        (match("method: {prefix: ''}"), "http[0].match[0].method.prefix", "an empty prefix matches anything"),
+        (
+            match("headers: {x: {prefix: ''}}"),
+            "http[0].match[0].headers.x.prefix",
+            "an empty prefix matches anything",
+        ),
+        (
+            match("headers: {x: {regex: '*'}}"),
+            "http[0].match[0].headers.x.regex",
+            "is not a regular expression",
+        ),
+        (match("headers: {'a b': {}}"), 'http[0].match[0].headers["a b"]', "is not a header name"),
+        (match("headers: {x: }"), "http[0].match[0].headers.x", "has no value"),
+        (
+            match("headers: {'@request.auth.claims.sub': {exact: a}}"),
+            'http[0].match[0].headers["@request.auth.claims.sub"]',
+            "not supported yet: routing by claims",
+        ),
+        (match("sourceNamespace: a.b"), "http[0].match[0].sourceNamespace", "is not a name"),
+        (match("sourceLabels: {a: b c}"), "http[0].match[0].sourceLabels.a", "is not a label value"),
+        (match("port: 65536"), "http[0].match[0].port", "the most is 65535"),
+        (match("ignoreUriCase: 'true'"), "http[0].match[0].ignoreUriCase", "remove the quotes"),
+        (match("url: {exact: /}"), "http[0].match[0].url", "did you mean 'uri'?"),
+        (match("destination: {host: a}"), "http[0].match[0].destination", "unknown field"),
+        (match("route: []"), "http[0].match[0].route", "'route' belongs one level up"),
+        (
+            rule(f"{ROUTE}, uri: {{exact: /}}"),
+            "http[0].uri",
+            "'uri' belongs inside match or redirect or rewrite",
+        ),
+    ],
+)
+def test_this_is_refused(complaints: Complaints, spec: str, path: str, message: str) -> None:
+    problems = complaints("VirtualService", spec)
+    assert [found for found, _ in problems] == [path if path else "spec"]
+    assert message in problems[0][1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        ("timeout: 1s", "timeout"),
+        ("retries: {attempts: 1}", "retries"),
+        ("retries: {attempts: 0, retryIgnorePreviousHosts: true}", "retries"),
+        ("fault: {abort: {httpStatus: 500}}", "fault"),
+        ("mirror: {host: c}", "mirror"),
+        ("mirrors: [{destination: {host: c}}]", "mirrors"),
+        ("mirrorPercent: 5", "mirrorPercent"),
+        ("mirror_percent: 5", "mirror_percent"),
+        ("mirrorPercentage: {value: 5}", "mirrorPercentage"),
+        ("corsPolicy: {}", "corsPolicy"),
+        ("match: [{statPrefix: a}]", "match[0].statPrefix"),
+    ],
+)
+def test_this_is_not_supported_yet(complaints: Complaints, setting: str, path: str) -> None:
+    [(found, message)] = complaints("VirtualService", rule(f"{ROUTE}, {setting}"))
+    assert found == f"http[0].{path}"
+    assert message.startswith("not supported yet: ")
+
+
+def test_routing_of_other_protocols_is_not_supported_yet(complaints: Complaints) -> None:
+    problems = complaints(
+        "VirtualService",
+        "{hosts: [a], tcp: [{route: [{destination: {host: b}}]}], tls: [{match: [{sniHosts: [a]}], "
+        "route: [{destination: {host: b}}]}]}",
+    )
+    assert [(path, message.split(":")[0]) for path, message in problems] == [
+        ("tcp", "not supported yet"),
+        ("tls", "not supported yet"),
+    ]
+
+
+def test_an_unsupported_field_stands_at_its_key_and_an_unsupported_value_at_itself() -> None:
+    text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\nspec:\n  hosts: [a]\n"
+    text += "  http:\n  - route: [{destination: {host: b}}]\n    timeout: 1s\n    mirror:\n      host: c\n"
+    positions = [problem.position[1:] for problem in load(["-"], stdin=io.StringIO(text)).problems]
+    assert positions == [(8, 14), (9, 5)]
+
+
+def test_an_unknown_field_stands_at_its_key_and_a_missing_one_at_its_parent() -> None:
+    text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\nspec:\n  hosts: [a]\n"
+    text += "  http:\n  - route:\n    - destination:\n        hots: b\n"
+    problems = load(["-"], stdin=io.StringIO(text)).problems
+    assert [(p.position[1:], p.path.rpartition(".")[2]) for p in problems] == [
+        ((9, 9), "host"),
+        ((9, 9), "hots"),
+    ]
+
+
+def test_star_as_the_regex_of_an_absent_header_means_presence() -> None:
+    [condition] = parsed(f"match: [{{withoutHeaders: {{x: {{regex: '*'}}}}}}], {ROUTE}").match
+    assert condition.without_headers["x"].regex is None
+
+
+def test_a_body_of_bytes_is_decoded() -> None:
+    response = parsed("directResponse: {status: 200, body: {bytes: aGk=}}").direct_response
+    assert response is not None
+    assert response.body is not None
+    assert response.body.bytes == b"hi"
+
+
+def test_a_model_prints_what_was_written() -> None:
+    assert repr(parsed(ROUTE)) == "HTTPRoute(route=(HTTPRouteDestination(destination=Destination(host='b')),))"
