@@ -7,13 +7,14 @@ import sys
 
 import click
 
-from .configuration import EXIT_PROBLEMS, Configuration, count, read
+from .configuration import EXIT_PROBLEMS, Configuration, count, namespace_option, read
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
-def check(paths: tuple[str, ...], as_json: bool) -> None:
+@namespace_option
+def check(paths: tuple[str, ...], as_json: bool, namespace: str) -> None:
     """Check YAML files, folders, or - for stdin.
 
     Each problem is a line `file:line:column: Kind/name.namespace: path: what is wrong, and what would be right`.
@@ -24,7 +25,7 @@ def check(paths: tuple[str, ...], as_json: bool) -> None:
       meshproxy check policies/quickstart
       kubectl get gateways,virtualservices,services -A -o yaml | meshproxy check -
     """
-    configuration = read(paths)
+    configuration = read(paths, namespace)
     if as_json:
         click.echo(json.dumps(_as_dict(configuration), indent=1))
     else:

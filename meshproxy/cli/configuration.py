@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import click
 
-from ..mesh import Mesh, analyse, build_mesh
+from ..mesh import ROOT_NAMESPACE, Mesh, analyse, build_mesh
 from ..resources import Note, Problem, Unreadable, load
 
 EXIT_PROBLEMS = 1
@@ -24,8 +24,16 @@ class Configuration:
     notes: tuple[Note, ...]
 
 
-def read(paths: Sequence[str]) -> Configuration:
-    """Load files, folders and `-`, and check them. Exits with 2 when one cannot be read."""
+namespace_option = click.option(
+    "--namespace",
+    default=ROOT_NAMESPACE,
+    show_default=True,
+    help="Where the gateway itself runs; it decides which resources exportTo shows it.",
+)
+
+
+def read(paths: Sequence[str], namespace: str) -> Configuration:
+    """Load files, folders and `-`, and check them for a gateway of `namespace`. Exits with 2 when one is unreadable."""
     try:
         loaded = load(paths, stdin=sys.stdin.buffer)
     except Unreadable as error:
@@ -33,7 +41,7 @@ def read(paths: Sequence[str]) -> Configuration:
             click.echo(f"meshproxy: cannot read {path}: {reason}", err=True)
         sys.exit(EXIT_UNUSABLE)
     mesh = build_mesh(loaded.resources)
-    problems = [*loaded.problems, *analyse(mesh, invalid=loaded.invalid)]
+    problems = [*loaded.problems, *analyse(mesh, namespace=namespace, invalid=loaded.invalid)]
     return Configuration(mesh, tuple(sorted(problems, key=lambda problem: problem.position)), loaded.notes)
 
 

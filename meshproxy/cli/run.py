@@ -16,10 +16,12 @@ import trio
 
 from ..mesh import gateway_snapshot
 from ..proxy.worker import Worker
-from ..snapshot import SocketAddress
+from ..snapshot import Snapshot, SocketAddress
 from ..telemetry.access_log import AccessLog
-from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count, read
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count, namespace_option, read
 from .parameters import Address, Duration, Labels, Publish
+
+_SHOWN_DOMAINS = 5
 
 
 @click.command()
@@ -29,6 +31,7 @@ from .parameters import Address, Duration, Labels, Publish
 @click.option(
     "--selector", type=Labels(), help="Run the Gateways that select a workload with these labels; without it, all."
 )
+@namespace_option
 @click.option(
     "--publish", type=Publish(), multiple=True, help="Listen for a Gateway's port on another local one. Repeatable."
 )
@@ -63,6 +66,7 @@ from .parameters import Address, Duration, Labels, Publish
 def run(
     paths: tuple[str, ...],
     selector: dict[str, str] | None,
+    namespace: str,
     publish: tuple[tuple[int, SocketAddress], ...],
     admin: SocketAddress | None,
     access_log: str,
@@ -80,11 +84,12 @@ def run(
       meshproxy run -f policies/quickstart --publish 80:8080 --admin 127.0.0.1:15000
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    configuration = read(paths)
+    configuration = read(paths, namespace)
     _refuse_problems(configuration)
     snapshot = gateway_snapshot(
         configuration.mesh,
         selector=selector,
+        namespace=namespace,
         publish=dict(publish),
         max_request_headers_kb=max_request_headers_kb,
         max_headers_count=max_headers_count,
@@ -93,6 +98,7 @@ def run(
     if not snapshot.listeners:
         wanted = "" if selector is None else f" selects {','.join(f'{k}={v}' for k, v in selector.items())}"
         _fail(f"no Gateway{wanted or ' found'}: there is nothing to listen on", EXIT_PROBLEMS)
+    _refuse_useless(publish, snapshot)
     _allow_many_connections()
     with _access_log(access_log) as log:
         worker = Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time)
@@ -115,6 +121,13 @@ def _refuse_problems(configuration: Configuration) -> None:
         click.echo(problem, err=True)
     if configuration.problems:
         _fail(f"not started: {count(len(configuration.problems), 'problem')} to mend first", EXIT_PROBLEMS)
+
+
+def _refuse_useless(publish: tuple[tuple[int, SocketAddress], ...], snapshot: Snapshot) -> None:
+    addresses = [listener.address for listener in snapshot.listeners]
+    for port, address in publish:
+        if address not in addresses:
+            _fail(f"--publish {port}:{address}: no Gateway that is run has port {port}", EXIT_UNUSABLE)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -174,7 +187,11 @@ def _tell_where(worker: Worker) -> None:
     for listener in worker.snapshot.listeners:
         domains = [domain for host in listener.http.route_config.virtual_hosts for domain in host.domains]
         address = worker.addresses[listener.name]
-        click.echo(f"listening on {address} ({listener.name}) for {', '.join(domains) or 'no host yet'}", err=True)
+        shown = ", ".join(domains[:_SHOWN_DOMAINS]) or "no host yet"
+        more = len(domains) - _SHOWN_DOMAINS
+        click.echo(
+            f"listening on {address} ({listener.name}) for {shown}{f' and {more} more' if more > 0 else ''}", err=True
+        )
     click.echo("ready", err=True)
 
 

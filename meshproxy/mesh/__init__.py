@@ -19,5 +19,6 @@ through an index.
 from .analysis import analyse
 from .gateway import HttpOptions, gateway_snapshot
 from .mesh import Mesh, build_mesh
+from .names import ROOT_NAMESPACE
 
-__all__ = ["HttpOptions", "Mesh", "analyse", "build_mesh", "gateway_snapshot"]
+__all__ = ["ROOT_NAMESPACE", "HttpOptions", "Mesh", "analyse", "build_mesh", "gateway_snapshot"]

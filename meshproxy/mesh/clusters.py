@@ -81,9 +81,7 @@ def _unaliased(host: str, proxy_namespace: str, registry: Registry) -> str:
     return host
 
 
-def build_cluster(
-    target: Target, proxy_namespace: str, registry: Registry, rules: DestinationRules
-) -> Cluster | None:
+def build_cluster(target: Target, proxy_namespace: str, registry: Registry, rules: DestinationRules) -> Cluster | None:
     """The cluster of a target, or None where service, port or subset do not exist: Envoy then answers 503 NC.
 
     A service that exists without endpoints has a cluster without any (503 UH), unless it is resolved by DNS:
@@ -142,9 +140,5 @@ def _connect_timeout(policy: EffectivePolicy) -> float:
 
 def _origin(service: Service, subset: PlacedSubset | None) -> Origin:
     resource = subset.resource if subset else service.resource
-    position = (
-        resource.position("spec", "subsets", subset.place)
-        if subset
-        else resource.position("metadata", "name")
-    )
+    position = resource.position("spec", "subsets", subset.place) if subset else resource.position("metadata", "name")
     return Origin(position.file, position.line, resource.id)

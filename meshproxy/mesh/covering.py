@@ -35,10 +35,7 @@ def covers(wide: RouteMatch, narrow: RouteMatch) -> bool:
         _path_covers(wide, narrow)
         and all(any(_header_follows(h, given) for given in narrow.headers) for h in wide.headers)
         and all(
-            any(
-                q.name == given.name and _value_covers(q.match, given.match)
-                for given in narrow.query_parameters
-            )
+            any(q.name == given.name and _value_covers(q.match, given.match) for given in narrow.query_parameters)
             for q in wide.query_parameters
         )
     )

@@ -42,9 +42,7 @@ def entry_services(entry: Resource[api.ServiceEntry], workloads: Workloads) -> I
             namespace=entry.namespace,
             ports=tuple(ServicePort(port.number, port.name, port.protocol or "TCP") for port in spec.ports),
             resolution=resolution,
-            endpoints={
-                port.number: tuple(_entry_endpoint(server, port) for server in servers) for port in spec.ports
-            },
+            endpoints={port.number: tuple(_entry_endpoint(server, port) for server in servers) for port in spec.ports},
             visibility=Visibility.of(spec.export_to, entry.namespace),
             resource=entry,
         )
@@ -84,9 +82,7 @@ def kubernetes_service(
         visibility=Visibility.of(filter(None, map(str.strip, exported.split(","))), service.namespace),
         resource=service,
         kubernetes=True,
-        external_name=spec.external_name.lower()
-        if spec.type == "ExternalName" and spec.external_name
-        else None,
+        external_name=spec.external_name.lower() if spec.type == "ExternalName" and spec.external_name else None,
     )
 
 
@@ -136,10 +132,7 @@ class Published:
         for endpoints in self._endpoints.get(key, ()):
             for subset in endpoints.subsets:
                 hosts = [a.ip for a in subset.addresses + (subset.not_ready_addresses if unready else ())]
-                yield {
-                    port.name or "": [SocketAddress(host, port.port) for host in hosts]
-                    for port in subset.ports
-                }
+                yield {port.name or "": [SocketAddress(host, port.port) for host in hosts] for port in subset.ports}
         for part in self._slices.get(key, ()):
             ready = [e for e in part.endpoints if unready or e.conditions.ready is not False]
             hosts = [host for endpoint in ready for host in endpoint.addresses]

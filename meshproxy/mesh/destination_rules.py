@@ -95,9 +95,7 @@ def merge(rules: Rules) -> MergedRule:
     return MergedRule(next(policies, None), tuple(subsets.values()))
 
 
-def _best(
-    by_namespace: dict[str, HostMap[list[Resource[DestinationRule]]]], namespace: str, hostname: str
-) -> Rules:
+def _best(by_namespace: dict[str, HostMap[list[Resource[DestinationRule]]]], namespace: str, hostname: str) -> Rules:
     hosts = by_namespace.get(namespace)
     return (hosts.best(hostname) if hosts is not None else None) or ()
 

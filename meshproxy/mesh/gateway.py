@@ -121,18 +121,14 @@ class _Targets:
 
     def cluster_of(self, listener_port: int, destination: Destination, rule_namespace: str) -> str:
         """The name of the cluster of a destination, which from now on is among the targets."""
-        target = resolve(
-            destination, rule_namespace, listener_port, self.proxy_namespace, self._mesh.registry
-        )
+        target = resolve(destination, rule_namespace, listener_port, self.proxy_namespace, self._mesh.registry)
         self._targets[target] = None
         return target.cluster
 
     def clusters(self) -> Iterator[Cluster]:
         """The clusters of all targets that exist."""
         for target in sorted(self._targets, key=lambda target: target.cluster):
-            cluster = build_cluster(
-                target, self.proxy_namespace, self._mesh.registry, self._mesh.destination_rules
-            )
+            cluster = build_cluster(target, self.proxy_namespace, self._mesh.registry, self._mesh.destination_rules)
             if cluster is not None:
                 yield cluster
 
@@ -200,9 +196,7 @@ class Admission:
     def admit_host(self, host: str, service: MergedVirtualService) -> tuple[str, ...]:
         """What one host of a VirtualService and the server's hosts have in common."""
         scopes = (self._by_namespace.get(namespace) for namespace in ("*", service.resource.namespace))
-        return tuple(
-            common for scope in scopes if scope is not None for common in scope.intersection((host,))
-        )
+        return tuple(common for scope in scopes if scope is not None for common in scope.intersection((host,)))
 
 
 def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int) -> Iterator[VirtualHost]:

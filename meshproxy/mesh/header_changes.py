@@ -48,9 +48,7 @@ def _mutations(operations: HeaderOperations | None) -> HeaderMutations:
 
 
 def _values(headers: Mapping[str, str], *, append: bool) -> Iterable[HeaderValue]:
-    return (
-        HeaderValue(name.lower(), headers[name], append) for name in sorted(headers) if not _is_internal(name)
-    )
+    return (HeaderValue(name.lower(), headers[name], append) for name in sorted(headers) if not _is_internal(name))
 
 
 def _is_internal(name: str) -> bool:

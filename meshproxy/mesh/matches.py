@@ -59,6 +59,5 @@ def _without(name: str, match: StringMatch) -> HeaderMatcher:
 
 def _query(parameters: Iterable[tuple[str, StringMatch]]) -> Iterable[QueryParameterMatcher]:
     return (
-        QueryParameterMatcher(name, string_matcher(match))
-        for name, match in sorted(parameters, key=lambda p: p[0])
+        QueryParameterMatcher(name, string_matcher(match)) for name, match in sorted(parameters, key=lambda p: p[0])
     )

@@ -61,9 +61,7 @@ class Service:
     external_name: str | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<Service {self.hostname} of {self.resource.id}, ports {[port.number for port in self.ports]}>"
-        )
+        return f"<Service {self.hostname} of {self.resource.id}, ports {[port.number for port in self.ports]}>"
 
     def port(self, number: int) -> ServicePort | None:
         """The port of this number."""
@@ -103,9 +101,7 @@ class Registry:
         candidates = self._by_host.get(hostname, ())
         # An export that names the proxy's namespace goes before one to everybody, if the kind is the same.
         seen = [service for service in candidates if service.visibility.includes(namespace)]
-        return min(
-            seen, key=lambda service: (not service.kubernetes, service.visibility.everywhere), default=None
-        )
+        return min(seen, key=lambda service: (not service.kubernetes, service.visibility.everywhere), default=None)
 
     def declared(self, hostname: str) -> tuple[Service, ...]:
         """Every service of this host, whoever may see it."""
@@ -143,7 +139,5 @@ def _join(elder: Service, younger: Service) -> Service:
     )
     new = tuple(port for port in younger.ports if elder.port(port.number) is None) if alike else ()
     ports = elder.ports + new
-    endpoints = {
-        p.number: elder.endpoints.get(p.number, ()) + younger.endpoints.get(p.number, ()) for p in ports
-    }
+    endpoints = {p.number: elder.endpoints.get(p.number, ()) + younger.endpoints.get(p.number, ()) for p in ports}
     return dataclasses.replace(elder, ports=ports, endpoints=endpoints)

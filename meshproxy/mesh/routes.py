@@ -43,9 +43,7 @@ class RouteContext:
     cluster_of: Callable[[Destination, str], str]
 
 
-def virtual_service_routes(
-    service: MergedVirtualService, context: RouteContext
-) -> Iterator[tuple[Match, Route]]:
+def virtual_service_routes(service: MergedVirtualService, context: RouteContext) -> Iterator[tuple[Match, Route]]:
     """The routes of a VirtualService, each with the match that it comes of.
 
     They end with the first that takes every request: none after it could be met.
@@ -115,9 +113,7 @@ def _body(body: HTTPBody | None) -> bytes:
 
 def _weighted(destination: HTTPRouteDestination, cluster: str) -> WeightedCluster:
     changes = header_changes(destination.headers)
-    return WeightedCluster(
-        cluster, destination.weight or 0, changes.request, changes.response, changes.authority
-    )
+    return WeightedCluster(cluster, destination.weight or 0, changes.request, changes.response, changes.authority)
 
 
 def _forward(http: HTTPRoute, clusters: tuple[WeightedCluster, ...], changes: HeaderChanges) -> RouteAction:

@@ -56,9 +56,7 @@ class MergedVirtualService:
     visibility: Visibility
 
     def __repr__(self) -> str:
-        return (
-            f"<MergedVirtualService {self.resource.id}: {len(self.rules)} rules for {', '.join(self.hosts)}>"
-        )
+        return f"<MergedVirtualService {self.resource.id}: {len(self.rules)} rules for {', '.join(self.hosts)}>"
 
 
 Delegates = Mapping[tuple[str, str], Resource[VirtualService]]
@@ -117,9 +115,7 @@ def own_rules(resource: Resource[VirtualService]) -> Iterator[Rule]:
             )
             for place, request in enumerate(http.match)
         )
-        yield Rule(
-            http, tuple(matches) or (Match(NO_CONDITIONS, frozenset(), resource, path),), resource, path
-        )
+        yield Rule(http, tuple(matches) or (Match(NO_CONDITIONS, frozenset(), resource, path),), resource, path)
 
 
 def _delegated(rule: Rule, root: Resource[VirtualService], delegates: Delegates) -> Iterator[Rule]:

@@ -131,6 +131,13 @@ def test_an_option_that_makes_no_sense_is_answered_with_an_example(
     assert cure in result.stderr
 
 
+def test_publishing_a_port_that_no_gateway_has_is_told(answering: Path) -> None:
+    result = meshproxy("run", "-f", answering, *publish(80, 82))
+
+    assert result.returncode == 2
+    assert "no Gateway that is run has port 82" in result.stderr
+
+
 @pytest.mark.parametrize("command", [[], ["run"], ["check"]])
 def test_help_shows_an_example(command: list[str]) -> None:
     result = meshproxy(*command, "--help")

@@ -245,10 +245,7 @@ WRONG = {
         "which of them answers depends on the order in which they merge",
     ),
     "one host twice for sidecars": (
-        [
-            virtual_service("- redirect: {uri: /x}", name=name, spec="gateways: [mesh]")
-            for name in ("one", "two")
-        ],
+        [virtual_service("- redirect: {uri: /x}", name=name, spec="gateways: [mesh]") for name in ("one", "two")],
         "spec.hosts[0]",
         "VirtualService/one.default has the host 'example.com' for sidecars too",
     ),
@@ -284,9 +281,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("documents", "path", "message"), WRONG.values(), ids=WRONG.keys())
-def test_a_mistake_is_the_one_problem_and_stands_where_it_is(
-    documents: list[str], path: str, message: str
-) -> None:
+def test_a_mistake_is_the_one_problem_and_stands_where_it_is(documents: list[str], path: str, message: str) -> None:
     (problem,) = problems_of(*documents)
     assert problem.path == path
     assert message in problem.message
@@ -316,9 +311,7 @@ SOUND = {
     "repeated matches of one rule": [
         GATEWAY,
         A,
-        virtual_service(
-            "- match: [{uri: {prefix: /a}}, {uri: {prefix: /a/b}}]\n  route: [{destination: {host: a}}]"
-        ),
+        virtual_service("- match: [{uri: {prefix: /a}}, {uri: {prefix: /a/b}}]\n  route: [{destination: {host: a}}]"),
     ],
     "a wider rule after a narrower": [
         GATEWAY,
@@ -365,9 +358,9 @@ SOUND = {
     "a delegate's rule that only one of its roots hides": [
         GATEWAY,
         A,
-        virtual_service(
-            "- redirect: {uri: /x}\n- delegate: {name: sub}", name="one", hosts="one.com"
-        ).replace("- redirect", "- match: [{uri: {prefix: /a}}]\n    redirect"),
+        virtual_service("- redirect: {uri: /x}\n- delegate: {name: sub}", name="one", hosts="one.com").replace(
+            "- redirect", "- match: [{uri: {prefix: /a}}]\n    redirect"
+        ),
         virtual_service("- delegate: {name: sub}", name="two", hosts="two.com"),
         delegate("- match: [{uri: {prefix: /a}}]\n    route: [{destination: {host: a}}]"),
     ],
@@ -385,9 +378,7 @@ def test_problems_name_both_places_and_come_by_line() -> None:
         virtual_service(TO_A, spec="gateways: [x]"),
         virtual_service("- redirect: {uri: /x}", name="z", spec="gateways: [y]"),
     )
-    assert [problem.position.line for problem in problems] == sorted(
-        problem.position.line for problem in problems
-    )
+    assert [problem.position.line for problem in problems] == sorted(problem.position.line for problem in problems)
     assert len(problems) == 3
 
 
@@ -405,9 +396,7 @@ def test_what_refers_to_an_unreadable_resource_is_not_reported_as_well() -> None
 
 def test_two_entries_have_to_agree_on_the_protocol_of_a_port() -> None:
     text = "\n---\n".join([A, A.replace("name: a,", "name: b,").replace("HTTP", "TCP")])
-    mesh = build_mesh(
-        load(["-"], stdin=io.StringIO(text)).resources
-    )  # which says that TCP is not supported yet
+    mesh = build_mesh(load(["-"], stdin=io.StringIO(text)).resources)  # which says that TCP is not supported yet
     (problem,) = analyse(mesh)
     assert problem.path == "spec.ports[0].protocol"
     assert "port 80 of a.default.svc.cluster.local is HTTP in ServiceEntry/a.default" in problem.message

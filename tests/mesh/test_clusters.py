@@ -31,9 +31,7 @@ def addresses(cluster: Cluster) -> list[str]:
     return [str(endpoint.address) for endpoint in cluster.endpoints]
 
 
-def service(
-    ports: str = "{name: http, port: 80}", *, name: str = "a", spec: str = "selector: {app: a}"
-) -> str:
+def service(ports: str = "{name: http, port: 80}", *, name: str = "a", spec: str = "selector: {app: a}") -> str:
     return f"""
 apiVersion: v1
 kind: Service
@@ -186,9 +184,7 @@ def test_an_external_name_is_looked_up_by_dns() -> None:
 
 
 def test_an_external_name_of_a_service_of_the_mesh_leads_to_that_service() -> None:
-    alias = (
-        "apiVersion: v1\nkind: Service\nmetadata: {name: alias}\nspec: {type: ExternalName, externalName: %s}"
-    )
+    alias = "apiVersion: v1\nkind: Service\nmetadata: {name: alias}\nspec: {type: ExternalName, externalName: %s}"
     snapshot = reached("host: alias", alias % "a.default.svc.cluster.local", service_entry("a", port=9000))
     assert only_cluster(snapshot).name == "outbound|80||a.default.svc.cluster.local"
 
@@ -247,16 +243,13 @@ def test_what_does_not_exist_is_named_by_the_route_and_has_no_cluster(destinatio
     [("{name: web, port: 8080}", 8080), ("{name: x, port: 80}, {name: y, port: 81}", 80)],
 )
 def test_without_a_port_the_services_only_one_is_meant_else_the_listeners(ports: str, expected: int) -> None:
-    assert (
-        only_cluster(reached("host: a", service(ports))).name
-        == f"outbound|{expected}||a.default.svc.cluster.local"
-    )
+    assert only_cluster(reached("host: a", service(ports))).name == f"outbound|{expected}||a.default.svc.cluster.local"
 
 
 def test_a_short_name_is_a_neighbour_of_its_rule() -> None:
-    assert only_cluster(
-        reached("host: a", service_entry("a"), service_entry("a", namespace="prod"))
-    ).name == ("outbound|80||a.default.svc.cluster.local")
+    assert only_cluster(reached("host: a", service_entry("a"), service_entry("a", namespace="prod"))).name == (
+        "outbound|80||a.default.svc.cluster.local"
+    )
 
 
 def test_a_service_that_is_not_exported_to_the_gateway_has_no_cluster() -> None:
@@ -287,11 +280,9 @@ def test_a_kubernetes_service_goes_before_an_older_entry_of_another_namespace() 
 
 
 def test_a_kubernetes_service_goes_before_an_entry_that_is_exported_to_the_gateway_by_name() -> None:
-    squatter = entry(
-        f"{HTTP}\n  resolution: STATIC\n  exportTo: [istio-system]\n  endpoints: [{{address: 10.9.9.9}}]"
-    )
+    squatter = entry(f"{HTTP}\n  resolution: STATIC\n  exportTo: [istio-system]\n  endpoints: [{{address: 10.9.9.9}}]")
     elsewhere = squatter.replace("metadata: {name: a}", "metadata: {name: a, namespace: evil}")
     own = workload("w", f"address: 10.0.0.1, {APP_A}")
-    assert addresses(
-        only_cluster(reached("host: a.default.svc.cluster.local", elsewhere, service(), own))
-    ) == ["10.0.0.1:80"]
+    assert addresses(only_cluster(reached("host: a.default.svc.cluster.local", elsewhere, service(), own))) == [
+        "10.0.0.1:80"
+    ]

@@ -59,9 +59,7 @@ REQUESTS = (
 )
 
 
-@pytest.mark.parametrize(
-    "matches", [PATH_MATCHES, HEADER_MATCHES, QUERY_MATCHES], ids=["path", "header", "query"]
-)
+@pytest.mark.parametrize("matches", [PATH_MATCHES, HEADER_MATCHES, QUERY_MATCHES], ids=["path", "header", "query"])
 def test_whatever_a_match_covers_it_also_meets(matches: tuple[RouteMatch, ...]) -> None:
     met = {match: {n for n, request in enumerate(REQUESTS) if meets(request, match)} for match in matches}
     claimed = [(wide, narrow) for wide in matches for narrow in matches if covers(wide, narrow)]

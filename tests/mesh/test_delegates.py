@@ -42,9 +42,7 @@ def test_a_delegates_rule_takes_the_roots_match() -> None:
         (
             "uri: {prefix: /a}, headers: {x: {exact: '1'}}",
             "headers: {y: {exact: '2'}}",
-            RouteMatch(
-                Prefix("/a"), headers=(HeaderMatcher("x", Exact("1")), HeaderMatcher("y", Exact("2")))
-            ),
+            RouteMatch(Prefix("/a"), headers=(HeaderMatcher("x", Exact("1")), HeaderMatcher("y", Exact("2")))),
         ),
         ("uri: {prefix: /a/b}", "uri: {prefix: /a}", None),
         ("uri: {exact: /a}", "uri: {prefix: /a}", None),
@@ -77,9 +75,7 @@ def test_each_match_of_the_delegate_joins_each_of_the_root_that_it_fits() -> Non
 
 
 def test_what_the_delegate_leaves_out_it_takes_from_the_root() -> None:
-    root = (
-        "- {name: root, delegate: {name: sub}, headers: {request: {set: {x: root}}}, rewrite: {uri: /root}}"
-    )
+    root = "- {name: root, delegate: {name: sub}, headers: {request: {set: {x: root}}}, rewrite: {uri: /root}}"
     own, bare = routes(
         root,
         delegate(

@@ -25,9 +25,7 @@ RANDOM = "{loadBalancer: {simple: RANDOM}}"
 FAST = "{connectionPool: {tcp: {connectTimeout: 1s}}}"
 
 
-def rule(
-    spec: str, *, name: str = "r", namespace: str = "prod", host: str = "a.prod.svc.cluster.local"
-) -> str:
+def rule(spec: str, *, name: str = "r", namespace: str = "prod", host: str = "a.prod.svc.cluster.local") -> str:
     return f"""
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -106,9 +104,7 @@ def test_a_subset_inherits_the_top_levels_settings_for_the_port() -> None:
     ],
 )
 def test_the_rule_with_the_longest_host_holds(hosts: dict[str, str], policy: str) -> None:
-    rules = [
-        rule(f"trafficPolicy: {p}", name=f"r{n}", host=host) for n, (host, p) in enumerate(hosts.items())
-    ]
+    rules = [rule(f"trafficPolicy: {p}", name=f"r{n}", host=host) for n, (host, p) in enumerate(hosts.items())]
     assert cluster(*rules).lb_policy == policy
 
 
@@ -140,10 +136,7 @@ def test_rules_are_sought_beside_the_proxy_then_the_service_then_in_the_root_nam
     ],
 )
 def test_a_rule_holds_where_it_is_exported_to(export_to: str, proxy: str, policy: str) -> None:
-    assert (
-        cluster(rule(f"trafficPolicy: {RANDOM}, exportTo: [{export_to}]"), namespace=proxy).lb_policy
-        == policy
-    )
+    assert cluster(rule(f"trafficPolicy: {RANDOM}, exportTo: [{export_to}]"), namespace=proxy).lb_policy == policy
 
 
 def test_a_root_rule_for_the_root_namespace_alone_is_meant_for_the_gateway() -> None:

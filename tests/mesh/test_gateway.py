@@ -27,9 +27,7 @@ TO_B = """
 """
 
 
-def gateway(
-    name: str = "gw", *, hosts: str = "'*'", namespace: str = "default", port: int = 80, more: str = ""
-) -> str:
+def gateway(name: str = "gw", *, hosts: str = "'*'", namespace: str = "default", port: int = 80, more: str = "") -> str:
     return f"""
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -125,9 +123,7 @@ def test_a_virtual_service_gets_what_its_hosts_and_the_servers_have_in_common(
 
 def test_a_dot_in_a_servers_host_means_the_gateways_namespace_not_the_virtual_services() -> None:
     service = virtual_service(TO_A, spec="gateways: [edge/gw]")
-    assert "example.com" not in virtual_hosts(
-        snapshot_of(gateway(hosts="./example.com", namespace="edge"), service)
-    )
+    assert "example.com" not in virtual_hosts(snapshot_of(gateway(hosts="./example.com", namespace="edge"), service))
 
 
 def test_hosts_with_the_same_routes_share_a_virtual_host_named_for_the_most_specific() -> None:
@@ -167,10 +163,7 @@ def test_the_order_of_the_resources_changes_nothing() -> None:
     mesh = mesh_of(
         GATEWAY,
         gateway("gw2", hosts="'*.com'"),
-        *(
-            virtual_service(TO_A, name=f"vs{n}", hosts=f"h{n}.com", spec="gateways: [gw, gw2]")
-            for n in range(5)
-        ),
+        *(virtual_service(TO_A, name=f"vs{n}", hosts=f"h{n}.com", spec="gateways: [gw, gw2]") for n in range(5)),
         service_entry("a"),
         service_entry("b"),
     )
@@ -186,9 +179,7 @@ def test_a_rule_with_several_matches_is_a_route_for_each() -> None:
 
 
 def test_nothing_follows_a_route_that_takes_every_request() -> None:
-    routes = virtual_hosts(snapshot_of(GATEWAY, virtual_service(TO_A + TO_B.strip("\n"))))[
-        "example.com"
-    ].routes
+    routes = virtual_hosts(snapshot_of(GATEWAY, virtual_service(TO_A + TO_B.strip("\n"))))["example.com"].routes
     assert len(routes) == 1
 
 
@@ -233,9 +224,7 @@ def test_a_virtual_service_without_gateways_is_for_sidecars_only() -> None:
         ("edge", "edge", True),
     ],
 )
-def test_a_virtual_service_is_seen_where_it_is_exported_to(
-    export_to: str, namespace: str, seen: bool
-) -> None:
+def test_a_virtual_service_is_seen_where_it_is_exported_to(export_to: str, namespace: str, seen: bool) -> None:
     service = virtual_service(TO_A, spec=f"exportTo: [{export_to}]")
     assert ("example.com" in virtual_hosts(snapshot_of(GATEWAY, service, namespace=namespace))) is seen
 

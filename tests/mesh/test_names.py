@@ -40,10 +40,7 @@ def test_a_gateway_is_named_by_namespace_and_name(name: str, expected: str) -> N
 
 
 def test_a_cluster_is_named_by_direction_port_subset_and_host() -> None:
-    assert (
-        cluster_name("reviews.prod.svc.cluster.local", 80, "v1")
-        == "outbound|80|v1|reviews.prod.svc.cluster.local"
-    )
+    assert cluster_name("reviews.prod.svc.cluster.local", 80, "v1") == "outbound|80|v1|reviews.prod.svc.cluster.local"
     assert cluster_name("a.com", 443) == "outbound|443||a.com"
 
 
@@ -70,9 +67,7 @@ def test_names_are_told_from_addresses(text: str) -> None:
 )
 def test_export_to_says_which_namespaces_see_a_resource(export_to: list[str], seen_from: set[str]) -> None:
     visibility = Visibility.of(export_to, "own")
-    assert {
-        namespace for namespace in ("own", "other", "third") if visibility.includes(namespace)
-    } == seen_from
+    assert {namespace for namespace in ("own", "other", "third") if visibility.includes(namespace)} == seen_from
 
 
 def test_two_resources_overlap_if_some_namespace_sees_both() -> None:

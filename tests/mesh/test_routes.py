@@ -124,8 +124,7 @@ def test_a_redirect_keeps_no_port_that_is_its_schemes_default(redirect: str, act
 
 def test_header_changes_are_lower_case_and_by_name_what_is_set_before_what_is_added() -> None:
     changed = route(
-        "headers: {request: {add: {C: '1'}, set: {B: '2', A: '3'}, remove: [D]}, response: {set: {E: '4'}}},"
-        + ONE
+        "headers: {request: {add: {C: '1'}, set: {B: '2', A: '3'}, remove: [D]}, response: {set: {E: '4'}}}," + ONE
     )
     assert changed.request_headers == HeaderMutations(
         ("d",), (HeaderValue("a", "3"), HeaderValue("b", "2"), HeaderValue("c", "1", append=True))
@@ -146,9 +145,7 @@ def test_a_single_destinations_header_changes_are_the_routes_and_come_after_them
         "headers: {request: {set: {x: route}}},"
         "route: [{destination: {host: a}, headers: {request: {set: {x: own, Host: own.com}, remove: [y]}}}]"
     )
-    assert changed.request_headers == HeaderMutations(
-        ("y",), (HeaderValue("x", "route"), HeaderValue("x", "own"))
-    )
+    assert changed.request_headers == HeaderMutations(("y",), (HeaderValue("x", "route"), HeaderValue("x", "own")))
     assert changed.action == RouteAction((WeightedCluster(A),), host_rewrite="own.com")
 
 

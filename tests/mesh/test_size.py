@@ -25,10 +25,7 @@ def thousand(request: pytest.FixtureRequest) -> Mesh:
     return mesh_of(
         GATEWAY.replace("'*'", listed),
         *(service_entry(f"s{m}") for m in range(50)),
-        *(
-            virtual_service(RULES.format(n=f"{n}/", m=n % 50), name=f"vs{n}", hosts=host.format(n))
-            for n in range(1000)
-        ),
+        *(virtual_service(RULES.format(n=f"{n}/", m=n % 50), name=f"vs{n}", hosts=host.format(n)) for n in range(1000)),
     )
 
 

@@ -17,7 +17,7 @@ from meshproxy.resources import Problem
 
 from ..mesh import Mesh
 from ..names import ROOT_NAMESPACE
-from . import conflicts, delegation, destination_rules, destinations, gateways, services, shadowing
+from . import conflicts, delegation, destination_rules, destinations, gateways, headers, services, shadowing
 from .scope import Scope
 
 Check = Callable[[Scope], Iterator[Problem]]
@@ -33,6 +33,8 @@ CHECKS: tuple[Check, ...] = (
     delegation.contradictory_rules,
     destinations.unknown_destinations,
     destinations.unknown_subsets,
+    headers.unknown_commands,
+    headers.connection_headers,
     shadowing.hidden_rules,
     conflicts.gateway_conflicts,
     conflicts.mesh_conflicts,

@@ -32,9 +32,7 @@ def gateway_conflicts(scope: Scope) -> Iterator[Problem]:
                 if len(merged) > 1:
                     shared.setdefault(tuple(merged), host)
             for together, host in shared.items():
-                yield from _conflicts(
-                    together, f"host {host!r} at Gateway '{gateway.namespace}/{gateway.name}'"
-                )
+                yield from _conflicts(together, f"host {host!r} at Gateway '{gateway.namespace}/{gateway.name}'")
 
 
 def _symbolic_cluster(destination: Destination, namespace: str) -> str:
@@ -87,9 +85,7 @@ def mesh_conflicts(scope: Scope) -> Iterator[Problem]:
         for place, host in enumerate(service.hosts):
             for elder in claims[host]:
                 if elder.visibility.overlaps(service.visibility):
-                    message = (
-                        f"{elder.resource.id} has the host {host!r} for sidecars too; merge them into one"
-                    )
+                    message = f"{elder.resource.id} has the host {host!r} for sidecars too; merge them into one"
                     yield service.resource.problem(("spec", "hosts", place), message)
                     break
             claims[host].append(service)

@@ -21,20 +21,14 @@ def unusable_delegates(scope: Scope) -> Iterator[Problem]:
             namespace = rule.http.delegate.namespace or root.namespace
             yield from _unknown_delegate(scope, root, rule, namespace)
         elif delegate.spec.hosts:
-            message = (
-                f"{delegate.id} has hosts of its own, so that no rule can delegate to it; remove its hosts"
-            )
+            message = f"{delegate.id} has hosts of its own, so that no rule can delegate to it; remove its hosts"
             yield root.problem(path, message)
         elif not may_delegate(root, delegate):
-            message = (
-                f"{delegate.id} is not exported to namespace {root.namespace!r}; add that to its exportTo"
-            )
+            message = f"{delegate.id} is not exported to namespace {root.namespace!r}; add that to its exportTo"
             yield root.problem(path, message)
 
 
-def _unknown_delegate(
-    scope: Scope, root: Resource[VirtualService], rule: Rule, namespace: str
-) -> Iterator[Problem]:
+def _unknown_delegate(scope: Scope, root: Resource[VirtualService], rule: Rule, namespace: str) -> Iterator[Problem]:
     assert rule.http.delegate is not None
     name = rule.http.delegate.name
     if f"VirtualService/{name}.{namespace}" in scope.invalid:
@@ -57,9 +51,7 @@ def contradictory_rules(scope: Scope) -> Iterator[Problem]:
         for delegated in own_rules(delegate):
             if all(merge_rules(rule, delegated) is None for rule in delegating):
                 places = listed(f"{rule.resource.id} in {_place(rule)}" for rule in delegating)
-                message = (
-                    f"contradicts the match of the rule that delegates to it, so nothing can match: {places}"
-                )
+                message = f"contradicts the match of the rule that delegates to it, so nothing can match: {places}"
                 yield delegate.problem((*delegated.path, "match"), message)
 
 

@@ -63,7 +63,5 @@ def repeated_subsets(scope: Scope) -> Iterator[Problem]:
             elder = next((r for r in namesakes if visibility_of(r).overlaps(visibility_of(rule))), None)
             namesakes.append(rule)
             if elder is not None:
-                message = (
-                    f"{elder.id} has a subset {subset.name!r} of {host} too, and only that counts; rename one"
-                )
+                message = f"{elder.id} has a subset {subset.name!r} of {host} too, and only that counts; rename one"
                 yield rule.problem(("spec", "subsets", place, "name"), message)

@@ -29,9 +29,7 @@ def unseen_virtual_services(scope: Scope) -> Iterator[Problem]:
     """A VirtualService for gateways alone that is not exported to where the gateway runs."""
     for service in scope.merged:
         if MESH_GATEWAY not in service.gateways and not service.visibility.includes(scope.namespace):
-            message = (
-                f"not exported to namespace {scope.namespace!r}, where the gateway runs; add that, or use '*'"
-            )
+            message = f"not exported to namespace {scope.namespace!r}, where the gateway runs; add that, or use '*'"
             yield service.resource.problem(("spec", "exportTo"), message)
 
 
@@ -77,15 +75,11 @@ def _unserved_hosts(scope: Scope, service: MergedVirtualService, served: set[str
     hosts = "; ".join(f"Gateway {gateway!r} has {_server_hosts(scope, gateway)}" for gateway in gateways)
     for place, host in enumerate(service.hosts):
         if host not in served:
-            message = (
-                f"no server admits the host {host!r} of namespace {service.resource.namespace!r}: {hosts}"
-            )
+            message = f"no server admits the host {host!r} of namespace {service.resource.namespace!r}: {hosts}"
             yield service.resource.problem(("spec", "hosts", place), message)
 
 
-def _unused_gateways(
-    scope: Scope, service: MergedVirtualService, admitted: dict[str, set[str]]
-) -> Iterator[Problem]:
+def _unused_gateways(scope: Scope, service: MergedVirtualService, admitted: dict[str, set[str]]) -> Iterator[Problem]:
     for place, gateway in enumerate(service.gateways if service.resource.spec.gateways else ()):
         if gateway != MESH_GATEWAY and not admitted[gateway]:
             hosts = f"{listed(service.hosts)}; its servers have {_server_hosts(scope, gateway)}"
@@ -105,9 +99,7 @@ def ports_without_server(scope: Scope) -> Iterator[Problem]:
                 ports = sorted({server.port.number for server in servers})
                 if match.request.port not in ports:
                     places = f"{listed(sorted(gateways))} listens on {listed(ports)}"
-                    message = (
-                        f"no gateway listens on port {match.request.port}, so nothing can match; {places}"
-                    )
+                    message = f"no gateway listens on port {match.request.port}, so nothing can match; {places}"
                     yield service.resource.problem((*match.path, "port"), message)
 
 

@@ -39,9 +39,7 @@ class Scope:
     def admissions(self) -> dict[str, list[Admission]]:
         """What each Gateway's servers admit, by `namespace/name`."""
         return {
-            name: [
-                Admission(PlacedServer(server, gateway, n)) for n, server in enumerate(gateway.spec.servers)
-            ]
+            name: [Admission(PlacedServer(server, gateway, n)) for n, server in enumerate(gateway.spec.servers)]
             for name, gateway in self.mesh.gateways.items()
         }
 
@@ -73,9 +71,7 @@ def host_advice(written: str, host: str, registry: Registry) -> str:
     short = written.partition(".")[0]
     by_label = {known.partition(".")[0]: known for known in sorted(registry.hostnames)}
     spelt_out = service_hostname(*written.split(".")[:2]) if "." in written else host
-    meant = next(
-        (h for h in (spelt_out, by_label.get(short), _nearest(short, by_label)) if h in registry), None
-    )
+    meant = next((h for h in (spelt_out, by_label.get(short), _nearest(short, by_label)) if h in registry), None)
     if meant:
         return f"did you mean {meant!r}?"
     known = listed(sorted(registry.hostnames))

@@ -42,9 +42,7 @@ def protocol_conflicts(scope: Scope) -> Iterator[Problem]:
             for host in entry.spec.hosts if port.protocol else ():
                 protocol = (port.protocol or "").upper()
                 for elder, other in known[host.lower(), port.number]:
-                    if other != protocol and Visibility.of(elder.spec.export_to, elder.namespace).overlaps(
-                        visibility
-                    ):
+                    if other != protocol and Visibility.of(elder.spec.export_to, elder.namespace).overlaps(visibility):
                         message = f"port {port.number} of {host} is {other} in {elder.id}; make them agree"
                         yield entry.problem(("spec", "ports", place, "protocol"), message)
                 known[host.lower(), port.number].append((entry, protocol))
