@@ -14,9 +14,9 @@ from typing import NoReturn
 import click
 import trio
 
-from ..mesh import gateway_snapshot
+from ..mesh import gateway_ports, gateway_snapshot
 from ..proxy.worker import Worker
-from ..snapshot import Snapshot, SocketAddress
+from ..snapshot import SocketAddress
 from ..telemetry.access_log import AccessLog
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count, namespace_option, read
 from .parameters import Address, Duration, Labels, Publish
@@ -86,6 +86,11 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     configuration = read(paths, namespace)
     _refuse_problems(configuration)
+    ports = gateway_ports(configuration.mesh, selector)
+    if not ports:
+        wanted = "" if selector is None else f" selects {','.join(f'{k}={v}' for k, v in selector.items())}"
+        _fail(f"no Gateway{wanted or ' found'}: there is nothing to listen on", EXIT_PROBLEMS)
+    _refuse_useless(publish, ports)
     snapshot = gateway_snapshot(
         configuration.mesh,
         selector=selector,
@@ -95,10 +100,6 @@ def run(
         max_headers_count=max_headers_count,
         request_headers_timeout_s=request_headers_timeout,
     )
-    if not snapshot.listeners:
-        wanted = "" if selector is None else f" selects {','.join(f'{k}={v}' for k, v in selector.items())}"
-        _fail(f"no Gateway{wanted or ' found'}: there is nothing to listen on", EXIT_PROBLEMS)
-    _refuse_useless(publish, snapshot)
     _allow_many_connections()
     with _access_log(access_log) as log:
         worker = Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time)
@@ -123,11 +124,11 @@ def _refuse_problems(configuration: Configuration) -> None:
         _fail(f"not started: {count(len(configuration.problems), 'problem')} to mend first", EXIT_PROBLEMS)
 
 
-def _refuse_useless(publish: tuple[tuple[int, SocketAddress], ...], snapshot: Snapshot) -> None:
-    addresses = [listener.address for listener in snapshot.listeners]
-    for port, address in publish:
-        if address not in addresses:
-            _fail(f"--publish {port}:{address}: no Gateway that is run has port {port}", EXIT_UNUSABLE)
+def _refuse_useless(publish: tuple[tuple[int, SocketAddress], ...], ports: frozenset[int]) -> None:
+    for port, _ in publish:
+        if port not in ports:
+            known = ", ".join(map(str, sorted(ports)))
+            _fail(f"--publish {port}: no Gateway that is run has port {port}; they have {known}", EXIT_UNUSABLE)
 
 
 def _fail(message: str, code: int) -> NoReturn:

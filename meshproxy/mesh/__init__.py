@@ -17,8 +17,8 @@ through an index.
 """
 
 from .analysis import analyse
-from .gateway import HttpOptions, gateway_snapshot
+from .gateway import HttpOptions, gateway_ports, gateway_snapshot
 from .mesh import Mesh, build_mesh
 from .names import ROOT_NAMESPACE
 
-__all__ = ["ROOT_NAMESPACE", "HttpOptions", "Mesh", "analyse", "build_mesh", "gateway_snapshot"]
+__all__ = ["ROOT_NAMESPACE", "HttpOptions", "Mesh", "analyse", "build_mesh", "gateway_ports", "gateway_snapshot"]

@@ -89,6 +89,11 @@ def gateway_snapshot(
     return Snapshot(tuple(listeners), tuple(targets.clusters()))
 
 
+def gateway_ports(mesh: Mesh, selector: Mapping[str, str] | None = None) -> frozenset[int]:
+    """The Gateway ports that `gateway_snapshot` makes listeners of, for the same selector."""
+    return frozenset(port for port, _ in merge_servers(selected_gateways(mesh, selector)))
+
+
 def selected_gateways(mesh: Mesh, labels: Mapping[str, str] | None) -> list[Resource[Gateway]]:
     """The Gateways for a workload with these labels, the oldest first; every Gateway if there are none."""
     gateways = mesh.gateways.values()
