@@ -235,10 +235,15 @@ class VirtualHost:
 
 @dataclass(frozen=True, slots=True)
 class RouteConfiguration:
-    """The virtual hosts of one listener: no domain stands in two of them."""
+    """The virtual hosts of one listener: no domain stands in two of them.
+
+    `ignore_port_in_host_matching`: a request's port plays no part in finding its virtual host. Otherwise a request
+    for `a.b:80` meets only a domain `a.b:80`, `*` or another that covers it, port and all.
+    """
 
     name: str
     virtual_hosts: tuple[VirtualHost, ...]
+    ignore_port_in_host_matching: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +267,7 @@ class Listener:
     http: HttpConnectionManager
 
 
-DiscoveryType = Literal["STATIC", "STRICT_DNS"]
+DiscoveryType = Literal["STATIC", "STRICT_DNS", "DYNAMIC_FORWARD_PROXY"]
 LbPolicy = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"]
 
 
@@ -276,7 +281,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A set of equal servers. With `STRICT_DNS`, each endpoint's name stands for every address it resolves to."""
+    """A set of equal servers. With `STRICT_DNS`, each endpoint's name stands for every address it resolves to.
+
+    With `DYNAMIC_FORWARD_PROXY` there are no endpoints: each request goes where its own authority says.
+    """
 
     name: str
     endpoints: tuple[Endpoint, ...]

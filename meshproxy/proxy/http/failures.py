@@ -41,6 +41,9 @@ UPGRADE_NOT_ALLOWED = Kind(403, "", "upgrade_failed")
 ROUTE_NOT_FOUND = Kind(404, "NR", "route_not_found")
 CLUSTER_NOT_FOUND = Kind(503, "NC", "cluster_not_found")
 
+DNS_RESOLUTION_FAILED = Kind(503, "DF", "dns_resolution_failure", "DNS resolution failure")
+LOOP_DETECTED = Kind(508, "LR", "request_leads_back_here", "the request leads back to this proxy")
+
 NO_HEALTHY_UPSTREAM = Kind(503, "UH", "no_healthy_upstream", "no healthy upstream")
 CONNECTION_FAILURE = Kind(
     503,

@@ -1,0 +1,180 @@
+"""What the commands that serve have in common: their options, the access log, signals, and the worker's run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import NoReturn, TypeVar
+
+import click
+import trio
+
+from ..proxy.worker import Worker
+from ..telemetry.access_log import AccessLog
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count
+from .parameters import Address, Duration
+
+_SHOWN_DOMAINS = 5
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+_SERVING_OPTIONS = (
+    click.option("--admin", type=Address(), help="Where to serve /ready, /stats/prometheus, /config_dump, /clusters."),
+    click.option("--access-log", metavar="FILE|-|off", help="Where to write a line a request; - is stdout."),
+    click.option(
+        "--drain-time",
+        type=Duration(),
+        default="5s",
+        show_default=True,
+        help="How long running requests may take to finish.",
+    ),
+    click.option(
+        "--max-request-headers-kb",
+        type=click.IntRange(1, 8192),
+        default=60,
+        show_default=True,
+        help="Answer larger heads with 431.",
+    ),
+    click.option(
+        "--max-headers-count",
+        type=click.IntRange(1),
+        default=100,
+        show_default=True,
+        help="Answer heads of more fields with 431.",
+    ),
+    click.option(
+        "--request-headers-timeout",
+        "request_headers_timeout_s",
+        type=Duration(),
+        default="60s",
+        show_default=True,
+        help="Answer slower heads with 408.",
+    ),
+)
+
+
+def serving_options(command: Command) -> Command:
+    """The options of every command that serves."""
+    for option in reversed(_SERVING_OPTIONS):
+        command = option(command)
+    return command
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say why the command cannot go on, and exit."""
+    click.echo(f"meshproxy: {message}", err=True)
+    sys.exit(code)
+
+
+def refuse_problems(configuration: Configuration) -> None:
+    """Tell what is wrong with a configuration, and exit if there is anything."""
+    for note in configuration.notes:
+        click.echo(note, err=True)
+    for problem in configuration.problems:
+        click.echo(problem, err=True)
+    if configuration.problems:
+        fail(f"not started: {count(len(configuration.problems), 'problem')} to mend first", EXIT_PROBLEMS)
+
+
+def prepare() -> None:
+    """What a serving process needs of its surroundings."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    # Every proxied connection takes two descriptors, and shells start with 1024.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def open_access_log(where: str) -> Iterator[AccessLog | None]:
+    """The access log that `--access-log` asks for."""
+    if where == "off":
+        yield None
+    elif where == "-":
+        yield AccessLog(_writer(sys.stdout.fileno()))
+    else:
+        try:
+            descriptor = os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            fail(f"cannot write the access log {where}: {error.strerror}", EXIT_UNUSABLE)
+        try:
+            yield AccessLog(_writer(descriptor))
+        finally:
+            os.close(descriptor)
+
+
+def _writer(descriptor: int) -> Callable[[str], None]:
+    """Writes whole lines to a descriptor; nobody reads them any more when that fails, and the proxy goes on."""
+
+    def write(lines: str) -> None:
+        data = lines.encode()
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(descriptor, data) :]
+
+    return write
+
+
+def serve(worker: Worker, beside: Callable[[Worker], Awaitable[int]] | None = None) -> int:
+    """Run a worker until a signal; the first makes it drain, the second ends it at once. Returns the exit code.
+
+    `beside` runs as long as the worker serves; when it returns, the worker drains, and what it returned is the exit
+    code. Exits when an address cannot be listened on.
+    """
+    try:
+        return trio.run(_serve, worker, beside)
+    except* OSError as group:
+        fail(_reason(group), EXIT_PROBLEMS)
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+async def _serve(worker: Worker, beside: Callable[[Worker], Awaitable[int]] | None) -> int:
+    code = 0
+
+    async def run_beside(run: Callable[[Worker], Awaitable[int]]) -> None:
+        nonlocal code
+        code = await run(worker)
+        worker.stop()
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signals, worker, signals, nursery.cancel_scope)
+            async with trio.open_nursery() as serving:
+                await serving.start(worker.run)
+                _tell_where(worker)
+                if beside is not None:
+                    serving.start_soon(run_beside, beside)
+            nursery.cancel_scope.cancel()
+    return code
+
+
+def _tell_where(worker: Worker) -> None:
+    for listener in worker.snapshot.listeners:
+        domains = [domain for host in listener.http.route_config.virtual_hosts for domain in host.domains]
+        shown = ", ".join(domains[:_SHOWN_DOMAINS]) or "no host yet"
+        more = len(domains) - _SHOWN_DOMAINS
+        rest = f" and {more} more" if more > 0 else ""
+        click.echo(f"listening on {worker.addresses[listener.name]} ({listener.name}) for {shown}{rest}", err=True)
+    click.echo("ready", err=True)
+
+
+async def _stop_on_signals(worker: Worker, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    stopping = False
+    async for number in signals:
+        if stopping:
+            scope.cancel()
+            return
+        stopping = True
+        click.echo(f"{signal.Signals(number).name}: draining; once more to end at once", err=True)
+        worker.stop()

@@ -1,0 +1,109 @@
+"""A cluster without endpoints: each request goes where its own authority says (Envoy's dynamic forward proxy).
+
+A sidecar passes on what no resource names. The destinations are remembered, each as a cluster of its own with the
+addresses that its name resolves to, looked up again when they are older than a minute; there is a bound to how many are
+remembered, because clients choose them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import OrderedDict
+from collections.abc import Collection
+from ipaddress import ip_address
+
+import trio
+
+from ... import snapshot
+from ...snapshot import Endpoint, SocketAddress
+from ...telemetry.metrics import ClusterStats
+from ..http.failures import DNS_RESOLUTION_FAILED, INVALID_AUTHORITY, LOOP_DETECTED, Failure
+from ..http.message import Request, Response
+from .balancers import Chance
+from .cluster import Cluster
+from .host import Host
+
+_DEFAULT_PORT = 80
+_MAX_DESTINATIONS = 1024
+_FRESH_S = 60.0
+
+
+class ForwardProxy:
+    """A running cluster of type `DYNAMIC_FORWARD_PROXY`; it sends nothing to `own`, the listeners it is behind."""
+
+    def __init__(
+        self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance, own: Collection[SocketAddress]
+    ) -> None:
+        self.config = config
+        self.stats = stats
+        self._chance = chance
+        self._own = own
+        self._destinations: OrderedDict[SocketAddress, _Destination] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<ForwardProxy {self.config.name}: {len(self._destinations)} destinations>"
+
+    @property
+    def hosts(self) -> list[Host]:
+        """The hosts of all remembered destinations."""
+        return [host for destination in self._destinations.values() for host in destination.cluster.hosts]
+
+    async def __call__(self, request: Request) -> Response:
+        address = destination_of(request.authority)
+        destination = self._destinations.get(address)
+        if destination is None:
+            destination = self._remember(address)
+        self._destinations.move_to_end(address)
+        if trio.current_time() >= destination.stale_at:
+            await self._look_up(address, destination)
+        return await destination.cluster(request)
+
+    def _remember(self, address: SocketAddress) -> _Destination:
+        if len(self._destinations) >= _MAX_DESTINATIONS:
+            _, forgotten = self._destinations.popitem(last=False)
+            forgotten.cluster.update_hosts(())
+        destination = self._destinations[address] = _Destination(
+            Cluster(snapshot.Cluster(self.config.name, ()), self.stats, self._chance)
+        )
+        return destination
+
+    async def _look_up(self, address: SocketAddress, destination: _Destination) -> None:
+        try:
+            found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise Failure(DNS_RESOLUTION_FAILED) from error
+        addresses = dict.fromkeys(SocketAddress(str(info[4][0]), address.port) for info in found)
+        if any(_leads_to(one, own) for one in addresses for own in self._own):
+            raise Failure(LOOP_DETECTED)
+        destination.cluster.update_hosts(Endpoint(one) for one in addresses)
+        destination.stale_at = trio.current_time() + _FRESH_S
+
+
+def _leads_to(address: SocketAddress, listener: SocketAddress) -> bool:
+    """Whether a connection to `address` is one to `listener`. What else a wildcard address stands for, is not known."""
+    if address.port != listener.port:
+        return False
+    if ip_address(listener.host).is_unspecified:
+        return ip_address(address.host).is_loopback
+    return address.host == listener.host
+
+
+class _Destination:
+    """A destination's cluster, and when its addresses have to be looked up again."""
+
+    __slots__ = ("cluster", "stale_at")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.stale_at = 0.0
+
+
+def destination_of(authority: bytes) -> SocketAddress:
+    """The host and port that an authority names, port 80 where it names none. Raises `Failure` (400)."""
+    text = authority.rpartition(b"@")[2].decode("ascii", "replace")
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, ""
+    if not host or (port and not port.isdigit()) or (port and int(port) > 65535):
+        raise Failure(INVALID_AUTHORITY)
+    return SocketAddress(host.strip("[]").lower(), int(port) if port else _DEFAULT_PORT)
