@@ -16,11 +16,15 @@ up costs lines, never memory or time: lines wait in a bounded buffer and are wri
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 import trio
+
+_log = logging.getLogger(__name__)
 
 _MAX_BUFFER_LINES = 65536
 _MAX_FIELD = 2048
@@ -99,16 +103,16 @@ def text(value: bytes | None) -> str:
     """A client's bytes as they may stand in a line: quotes, backslashes and all that is not printable are escaped."""
     if not value:
         return "-"
-    decoded = value[:_MAX_FIELD].decode("ascii", "backslashreplace")
-    if decoded.isprintable() and '"' not in decoded and "\\" not in decoded:
-        return decoded
-    return "".join(_escaped(character) for character in decoded)
+    decoded = value[:_MAX_FIELD].decode("latin-1")
+    return decoded if _UNSAFE.search(decoded) is None else _UNSAFE.sub(_escaped, decoded)
 
 
-def _escaped(character: str) -> str:
-    if character in '"\\':
-        return "\\" + character
-    return character if character.isprintable() else f"\\x{ord(character):02x}"
+_UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    return "\\" + character if character in '"\\' else f"\\x{ord(character):02x}"
 
 
 class AccessLog:
@@ -140,4 +144,10 @@ class AccessLog:
     async def _flush(self) -> None:
         lines, self._lines = self._lines, []
         if lines:
-            await trio.to_thread.run_sync(self._write, "".join(lines), abandon_on_cancel=True)
+            try:
+                await trio.to_thread.run_sync(self._write, "".join(lines), abandon_on_cancel=True)
+            except OSError as error:
+                # A full disk, a reader that is gone: a log that cannot be written must not end the proxy.
+                if not self.dropped:
+                    _log.warning("the access log cannot be written: %s", error)
+                self.dropped += len(lines)

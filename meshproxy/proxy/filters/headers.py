@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from ...snapshot import HEADER_OPERATORS, HeaderMutations
+from ...snapshot import HEADER_OPERATORS, HeaderMutations, HeaderValue
 from ..http.failures import Failure
-from ..http.message import Headers, Request, Response, Service, header
+from ..http.message import Headers, Request, Response, Service, header, remove_headers
 
 Value = Callable[[Request], bytes]
-Mutation = Callable[[Headers, Request], Headers]
+Change = Callable[[Headers, Request], Headers]
 
 
 def request_headers(levels: Sequence[HeaderMutations], service: Service) -> Service:
     """`service`, given requests with changed headers."""
-    change = mutation(levels)
-    if change is None:
+    changes = _changes(levels)
+    if not changes:
         return service
 
     async def changing(request: Request) -> Response:
-        request.headers = change(request.headers, request)
+        # Values quote the request as the changes before them have left it.
+        for change in changes:
+            request.headers = change(request.headers, request)
         return await service(request)
 
     return changing
@@ -38,7 +40,7 @@ def response_headers(levels: Sequence[HeaderMutations], service: Service) -> Ser
 
     A failure's own headers come after the changes, which can neither remove them nor falsify them, as in Envoy.
     """
-    change = response_mutation(levels)
+    change = response_change(levels)
     if change is None:
         return service
 
@@ -55,48 +57,52 @@ def response_headers(levels: Sequence[HeaderMutations], service: Service) -> Ser
     return changing
 
 
-def mutation(levels: Sequence[HeaderMutations]) -> Mutation | None:
-    """All levels' changes as one; None when there are none."""
-    steps = [_level(level) for level in levels if level]
-    if not steps:
+# How a response is delimited is the connection's affair: a configuration could only break it.
+_NOT_FOR_RESPONSES = frozenset(("connection", "transfer-encoding"))
+
+
+def response_change(levels: Sequence[HeaderMutations]) -> Change | None:
+    """All levels' changes to a response as one, without those that Envoy undoes again; None when there are none."""
+    changes = _changes(
+        HeaderMutations(level.remove, tuple(one for one in level.add if one.name not in _NOT_FOR_RESPONSES))
+        for level in levels
+    )
+    if not changes:
         return None
-    if len(steps) == 1:
-        return steps[0]
 
     def change(headers: Headers, request: Request) -> Headers:
-        for step in steps:
-            headers = step(headers, request)
+        for one in changes:
+            headers = one(headers, request)
         return headers
 
     return change
 
 
-# How a response is delimited is the connection's affair: with these a configuration could only break it.
-_NOT_FOR_RESPONSES = frozenset(("connection", "transfer-encoding"))
+def _changes(levels: Iterable[HeaderMutations]) -> list[Change]:
+    """What all levels do, in order. Within a level Envoy removes first, then sets, then adds."""
+    changes: list[Change] = []
+    for level in levels:
+        if level.remove:
+            changes.append(_removal(level.remove))
+        if level.add:
+            changes.append(_addition(level.add))
+    return changes
 
 
-def response_mutation(levels: Sequence[HeaderMutations]) -> Mutation | None:
-    """As `mutation`, without the headers that Envoy takes away again from every response."""
-    return mutation(
-        [
-            HeaderMutations(level.remove, tuple(one for one in level.add if one.name not in _NOT_FOR_RESPONSES))
-            for level in levels
-        ]
-    )
+def _removal(names: Sequence[str]) -> Change:
+    removed = frozenset(name.encode() for name in names)
+    return lambda headers, request: remove_headers(headers, removed)
 
 
-def _level(mutations: HeaderMutations) -> Mutation:
-    # Within a level Envoy removes first, then sets, then adds.
-    removed = frozenset(name.encode() for name in mutations.remove)
-    sets = [(added.name.encode(), value(added.value)) for added in mutations.add if not added.append]
-    adds = [(added.name.encode(), value(added.value)) for added in mutations.add if added.append]
+def _addition(values: Sequence[HeaderValue]) -> Change:
+    sets = [(one.name.encode(), value(one.value)) for one in values if not one.append]
+    adds = [(one.name.encode(), value(one.value)) for one in values if one.append]
 
     def change(headers: Headers, request: Request) -> Headers:
-        headers = remove_headers(headers, removed) if removed else headers
-        was = request.headers
-        if headers_of_request:
-            request.headers = headers
-        return headers
+        # In Envoy a value that comes out empty changes nothing: what it was to replace stays.
+        new = {name: text for name, of in sets if (text := of(request))}
+        added = [(name, text) for name, of in adds if (text := of(request))]
+        return [*(field for field in headers if field[0] not in new), *new.items(), *added]
 
     return change
 

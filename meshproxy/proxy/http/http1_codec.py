@@ -217,7 +217,9 @@ def _read_unusual_response_head(
     if end > limits.max_bytes or _CONTROL_CHARACTER.search(data, 0, end):
         raise Failure(PROTOCOL_ERROR)
     peer = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.max_bytes)
-    peer.send(h11.Request(method=request_method, target="/", headers=[("host", "-")]))
+    # To h11 a 101 is in order only after such a request; whether this one was, the exchange knows.
+    upgrade = [("host", "-"), ("connection", "upgrade"), ("upgrade", "-")]
+    peer.send(h11.Request(method=request_method, target="/", headers=upgrade))
     peer.receive_data(data[:end])
     try:
         event = peer.next_event()
@@ -274,7 +276,7 @@ _AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@%\[\]]*+\Z")
 # RFC 9112, section 3.2.2: absolute-form
 _ABSOLUTE_FORM = re.compile(rb"([^:/?]++)://(?>([^/?@]*+)@)?+([^/?@:]++[^/?@]*+)([/?][^\n]*+)?+\Z")
 # RFC 9112, section 3.2.3: authority-form
-_AUTHORITY_FORM = re.compile(rb"[^/?@]++:[0-9]++\Z")
+_AUTHORITY_FORM = re.compile(rb"(?>[^/?@:\[]++|\[[^/?@\]]++\]):[0-9]++\Z")
 
 
 def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) -> RequestHead:
@@ -363,9 +365,7 @@ def _request_framing(headers: Headers, http10: bool) -> int:
             raise bad_request("Content-Length given more than once" if len(lengths) > 1 else "bad Content-Length")
         return length
     if lengths:
-        raise bad_request(
-            "Content-Length with Transfer-Encoding", "http1.content_length_and_chunked_not_allowed"
-        )
+        raise bad_request("Content-Length with Transfer-Encoding", "http1.content_length_and_chunked_not_allowed")
     if http10:
         raise bad_request("Transfer-Encoding in HTTP/1.0")
     if len(codings) > 1 or codings[0].lower() != b"chunked":

@@ -19,7 +19,7 @@ _NEW_ESCAPE = re.compile(rb"\x00([0-9A-Fa-f]{2})")
 _TO_ESCAPE = re.compile(rb'["<>^`{|}]')
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # `/..;x/` is a dot segment with a parameter (RFC 3986, section 3.3), which some servers take for `/../`.
-_DOT_SEGMENT_PARAMETERS = re.compile(rb"(/\.\.?);[^/]*+")
+_DOT_SEGMENT_PARAMETERS = re.compile(rb"(/\.\.?+);[^/]*+")
 
 
 def normalize(path: bytes) -> bytes:

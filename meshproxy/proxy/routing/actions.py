@@ -14,7 +14,7 @@ from ...snapshot import (
     StringMatcher,
     WeightedCluster,
 )
-from ..filters.headers import request_headers, response_headers
+from ..filters.headers import Change, request_headers, response_change, response_headers
 from ..http.failures import local_reply
 from ..http.message import Request, Response, Service
 from .rewrites import Rewrite, prefix, rewrite
@@ -32,9 +32,9 @@ def action(route: Route, cluster: ClusterService, chance: Chance) -> Service:
         case RouteAction():
             service = _forward(route, route.action, cluster, chance)
         case RedirectAction():
-            service = response_headers([route.response_headers], _redirect(route.action, route.match.path))
+            service = _redirect(route.action, route.match.path, response_change([route.response_headers]))
         case DirectResponseAction():
-            service = response_headers([route.response_headers], _direct_response(route.action))
+            service = _direct_response(route.action, response_change([route.response_headers]))
     return _named(route.name, service) if route.name else service
 
 
@@ -65,8 +65,20 @@ def _destination(route: Route, forward: RouteAction, destination: WeightedCluste
     service = cluster(destination.cluster)
     if host or new_path:
         service = _rewriting(host.encode() if host else None, new_path, service)
-    service = request_headers([destination.request_headers, route.request_headers], service)
+    if destination.request_headers or route.request_headers:
+        service = request_headers([destination.request_headers, route.request_headers], service)
+        service = _bound_for(destination.cluster, service)
     return response_headers([destination.response_headers, route.response_headers], service)
+
+
+def _bound_for(cluster: str, service: Service) -> Service:
+    """`service`, whose headers may quote `%UPSTREAM_CLUSTER%`."""
+
+    async def bound(request: Request) -> Response:
+        request.upstream_cluster = cluster
+        return await service(request)
+
+    return bound
 
 
 def _rewriting(host: bytes | None, new_path: Rewrite | None, service: Service) -> Service:
@@ -88,7 +100,7 @@ def _rewriting(host: bytes | None, new_path: Rewrite | None, service: Service) -
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 
-def _redirect(redirect: RedirectAction, match: StringMatcher) -> Service:
+def _redirect(redirect: RedirectAction, match: StringMatcher, change: Change | None) -> Service:
     new_path = None if redirect.prefix_rewrite is None else prefix(match, redirect.prefix_rewrite)
 
     async def redirecting(request: Request) -> Response:
@@ -98,7 +110,8 @@ def _redirect(redirect: RedirectAction, match: StringMatcher) -> Service:
             _authority(redirect, request),
             _path(redirect, request, new_path),
         )
-        return local_reply(request, redirect.code, b"", [(b"location", location)])
+        headers = [(b"location", location)]
+        return local_reply(request, redirect.code, b"", change(headers, request) if change else headers)
 
     return redirecting
 
@@ -133,9 +146,9 @@ def _path(redirect: RedirectAction, request: Request, new_path: Rewrite | None) 
     return path + mark + query
 
 
-def _direct_response(answer: DirectResponseAction) -> Service:
+def _direct_response(answer: DirectResponseAction, change: Change | None) -> Service:
     async def answering(request: Request) -> Response:
         request.details = "direct_response"
-        return local_reply(request, answer.status, answer.body)
+        return local_reply(request, answer.status, answer.body, change([], request) if change else None)
 
     return answering

@@ -1,0 +1,63 @@
+"""Requests and services made by hand, for tests that call services directly."""
+
+from __future__ import annotations
+
+from meshproxy.proxy.http.message import Body, Headers, Request, Response, Service
+
+
+def made_request(
+    path: bytes = b"/",
+    *,
+    method: bytes = b"GET",
+    authority: bytes = b"h.example",
+    headers: Headers | None = None,
+    body: bytes | Body = b"",
+) -> Request:
+    """A request as a server connection makes it, from 192.0.2.7."""
+    request = Request()
+    request.method = method
+    request.path = path
+    request.authority = authority
+    request.scheme = b"http"
+    request.headers = headers if headers is not None else []
+    request.body = body
+    request.nursery = None
+    request.upgrade = b""
+    request.http10 = False
+    request.protocol = b"HTTP/1.1"
+    request.peer = b"192.0.2.7"
+    request.peer_address = "192.0.2.7:40000"
+    request.local_address = "198.51.100.1:80"
+    request.arrived = 1_700_000_000.25
+    request.started = 0.0
+    request.original_path = None
+    request.bytes_received = request.bytes_sent = request.response_code = 0
+    request.route_name = request.upstream_cluster = request.upstream_host = ""
+    request.flags = request.details = ""
+    request.service_time_ms = -1
+    return request
+
+
+class Backend:
+    """A service that keeps what it was sent, and answers 200 with `headers`."""
+
+    def __init__(self, headers: Headers | None = None) -> None:
+        self.requests: list[Request] = []
+        self._headers = headers or []
+
+    async def __call__(self, request: Request) -> Response:
+        self.requests.append(request)
+        return Response(200, list(self._headers), b"ok")
+
+    @property
+    def request(self) -> Request:
+        """The only request."""
+        (request,) = self.requests
+        return request
+
+
+def failing(failure: Exception) -> Service:
+    async def fail(request: Request) -> Response:
+        raise failure
+
+    return fail
