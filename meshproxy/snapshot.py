@@ -22,11 +22,17 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a person wrote this: `resource` is `Kind/name.namespace`, `line` counts from 1."""
+    """Where a person wrote this: `resource` is `Kind/name.namespace`, `line` counts from 1.
+
+    `path` is the place in the resource, such as `spec.http[2].match[0]`. `root` is the rule that delegates to this one,
+    if any does.
+    """
 
     file: str
     line: int
     resource: str
+    path: str = ""
+    root: Origin | None = None
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} ({self.resource})"
@@ -226,7 +232,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """The routes of some hosts. A domain is a name, `*.suffix`, `prefix.*` or `*`, in lower case, with no port."""
+    """The routes of some hosts. A domain is a name, `*.suffix`, `prefix.*` or `*`, in lower case.
+
+    It may end in a port only where the route configuration heeds the request's port.
+    """
 
     name: str
     domains: tuple[str, ...]
@@ -248,10 +257,18 @@ class RouteConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class HttpConnectionManager:
-    """How a listener speaks HTTP. Defaults are those that Istio gives Envoy at a gateway."""
+    """How a listener speaks HTTP. Defaults are those that Istio gives Envoy at a gateway.
+
+    `use_remote_address`: the listener is the edge of the mesh. It trusts no request's word on where it comes from:
+    it writes x-forwarded-proto, x-envoy-external-address and x-request-id itself, adds the client's address to
+    x-forwarded-for, and takes away what only the mesh may say of a request. Otherwise it stands inside the mesh:
+    x-forwarded-for and x-envoy-external-address pass untouched, x-forwarded-proto and x-request-id are added where
+    they are missing.
+    """
 
     route_config: RouteConfiguration
     server_name: str = "meshproxy"
+    use_remote_address: bool = True
     max_request_headers_kb: int = 60
     max_headers_count: int = 100
     request_headers_timeout_s: float = 60.0

@@ -34,7 +34,7 @@ from meshproxy.snapshot import (
     WeightedCluster,
 )
 
-HERE = Origin("mesh.yaml", 7, "VirtualService/a.default")
+HERE = Origin("mesh.yaml", 7, "VirtualService/a.default", "spec.http[0]")
 
 
 def snapshot(origin: Origin | None = HERE) -> Snapshot:
@@ -93,7 +93,8 @@ def test_a_snapshot_is_dumped_as_json_in_which_alternatives_are_named() -> None:
     assert forward["match"]["headers"][0]["match"] == {"@type": "Exact", "value": "1"}
     assert forward["action"]["@type"] == "RouteAction"
     assert forward["action"]["clusters"][0]["weight"] == 2
-    assert forward["origin"] == {"file": "mesh.yaml", "line": 7, "resource": "VirtualService/a.default"}
+    place = {"file": "mesh.yaml", "line": 7, "resource": "VirtualService/a.default", "path": "spec.http[0]"}
+    assert forward["origin"] == {**place, "root": None}
     assert forward["request_headers"]["add"] == [{"name": "x-new", "value": "1", "append": False}]
     assert redirect["action"]["@type"] == "RedirectAction"
     assert answer["match"]["path"] == {"@type": "Regex", "value": "/d.*"}

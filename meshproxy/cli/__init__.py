@@ -1,7 +1,12 @@
 """What did the person ask for? The `meshproxy` command.
 
-- `run` runs a gateway.
+- `run` runs a gateway, `sidecar` a proxy beside an app.
 - `check` tells what is wrong with a configuration.
+- `explain` tells what becomes of a request, and why; `explanation` presents it.
+- `test` runs unit tests of routing.
+- `fields` tells which fields are honoured.
+- `schema` writes JSON Schema, for editors.
+- `serving` is what the commands that serve have in common, `app` the app beside a sidecar.
 - `configuration` reads and checks files, for every command that takes them.
 - `parameters` reads what people type: addresses, ports, durations, labels.
 
@@ -15,7 +20,12 @@ import click
 
 from .. import __version__
 from .check import check
+from .explain import explain
+from .fields import fields
 from .run import run
+from .schema import schema
+from .sidecar import sidecar
+from .test import test
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,4 +41,9 @@ def main() -> None:
 
 
 main.add_command(check)
+main.add_command(explain)
 main.add_command(run)
+main.add_command(sidecar)
+main.add_command(test)
+main.add_command(fields)
+main.add_command(schema)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import click
 
@@ -23,6 +23,10 @@ class Configuration:
     problems: tuple[Problem, ...]
     notes: tuple[Note, ...]
 
+    def with_more(self, problems: Iterable[Problem], notes: Iterable[Note]) -> Configuration:
+        """The same with what a command has found besides."""
+        return replace(self, problems=(*self.problems, *problems), notes=(*self.notes, *notes))
+
 
 namespace_option = click.option(
     "--namespace",
@@ -32,7 +36,7 @@ namespace_option = click.option(
 )
 
 
-def read(paths: Sequence[str], namespace: str) -> Configuration:
+def read(paths: Sequence[str], namespace: str = ROOT_NAMESPACE) -> Configuration:
     """Load files, folders and `-`, and check them for a gateway of `namespace`. Exits with 2 when one is unreadable."""
     try:
         loaded = load(paths, stdin=sys.stdin.buffer)

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import NoReturn, TypeVar
 
 import click
@@ -16,6 +16,7 @@ import trio
 
 from ..proxy.worker import Worker
 from ..telemetry.access_log import AccessLog
+from .app import AppProbe, Child
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count
 from .parameters import Address, Duration
 
@@ -121,14 +122,14 @@ def _writer(descriptor: int) -> Callable[[str], None]:
     return write
 
 
-def serve(worker: Worker, beside: Callable[[Worker], Awaitable[int]] | None = None) -> int:
+def serve(worker: Worker, *, probe: AppProbe | None = None, child: Child | None = None) -> int:
     """Run a worker until a signal; the first makes it drain, the second ends it at once. Returns the exit code.
 
-    `beside` runs as long as the worker serves; when it returns, the worker drains, and what it returned is the exit
-    code. Exits when an address cannot be listened on.
+    With a child, signals are passed on to it; when it ends, the worker drains, and the child's exit code is returned.
+    Exits when an address cannot be listened on.
     """
     try:
-        return trio.run(_serve, worker, beside)
+        return trio.run(_serve, worker, probe, child)
     except* OSError as group:
         fail(_reason(group), EXIT_PROBLEMS)
 
@@ -139,22 +140,21 @@ def _reason(error: BaseException) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-async def _serve(worker: Worker, beside: Callable[[Worker], Awaitable[int]] | None) -> int:
+async def _serve(worker: Worker, probe: AppProbe | None, child: Child | None) -> int:
     code = 0
-
-    async def run_beside(run: Callable[[Worker], Awaitable[int]]) -> None:
-        nonlocal code
-        code = await run(worker)
-        worker.stop()
-
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signals, worker, signals, nursery.cancel_scope)
+            if probe is not None:
+                nursery.start_soon(probe.run)
             async with trio.open_nursery() as serving:
                 await serving.start(worker.run)
                 _tell_where(worker)
-                if beside is not None:
-                    serving.start_soon(run_beside, beside)
+                if child is None:
+                    nursery.start_soon(_stop_on_signals, worker, signals, nursery.cancel_scope)
+                else:
+                    nursery.start_soon(_pass_on_signals, child, signals)
+                    code = await child.run()
+                    worker.stop()
             nursery.cancel_scope.cancel()
     return code
 
@@ -178,3 +178,8 @@ async def _stop_on_signals(worker: Worker, signals: AsyncIterator[int], scope: t
         stopping = True
         click.echo(f"{signal.Signals(number).name}: draining; once more to end at once", err=True)
         worker.stop()
+
+
+async def _pass_on_signals(child: Child, signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        child.signalled(number)

@@ -4,9 +4,11 @@ The words of this package:
 
 - `Mesh` is every resource, indexed: the same for all proxies. `build_mesh` makes it; nothing here does I/O.
 - `gateway_snapshot` is what a gateway runs: listeners, route configurations, and the clusters that they
-  reach.
+  reach. `sidecar_snapshot` is what a sidecar runs, beside the app that a WorkloadEntry stands for.
 - `analyse` is what `check` finds beyond the schema: what dangles, contradicts itself, or can never happen.
-- `Registry` and `Service` are the hosts that requests can be sent to, with ports and endpoints.
+  `sidecar_problems` is what keeps one workload from having a sidecar.
+- `Registry` and `Service` are the hosts that requests can be sent to, with ports and endpoints; a `View` is what
+  one proxy sees of them.
 - `VirtualServices` and `MergedVirtualService` are the routing rules, names resolved and delegates merged.
 - `DestinationRules` are the policies and subsets, by longest match.
 - `HostMap` finds patterns of hosts, `covers` compares route matches, `Visibility` reads `exportTo`.
@@ -16,9 +18,25 @@ the module says so; a snapshot depends on the resources alone and not on their o
 through an index.
 """
 
-from .analysis import analyse
-from .gateway import HttpOptions, gateway_ports, gateway_snapshot
+from .analysis import analyse, sidecar_notes, sidecar_problems
+from .gateway import gateway_ports, gateway_snapshot
+from .http_options import HttpOptions
 from .mesh import Mesh, build_mesh
 from .names import ROOT_NAMESPACE
+from .sidecar import OutboundPolicy, UnknownWorkload, find_workload, sidecar_snapshot
 
-__all__ = ["ROOT_NAMESPACE", "HttpOptions", "Mesh", "analyse", "build_mesh", "gateway_ports", "gateway_snapshot"]
+__all__ = [
+    "ROOT_NAMESPACE",
+    "HttpOptions",
+    "Mesh",
+    "OutboundPolicy",
+    "UnknownWorkload",
+    "analyse",
+    "build_mesh",
+    "find_workload",
+    "gateway_ports",
+    "gateway_snapshot",
+    "sidecar_notes",
+    "sidecar_problems",
+    "sidecar_snapshot",
+]

@@ -16,9 +16,10 @@ from typing import Any
 
 from meshproxy import resources as api
 from meshproxy.resources import Resource
+from meshproxy.resources.gateway import PROTOCOLS
 from meshproxy.snapshot import SocketAddress
 
-from .names import Visibility, service_hostname
+from .names import Visibility, is_ip_address, service_hostname
 from .registry import Resolution, Service, ServiceEndpoint, ServicePort
 from .workloads import Workload, Workloads
 
@@ -40,11 +41,12 @@ def entry_services(entry: Resource[api.ServiceEntry], workloads: Workloads) -> I
         yield Service(
             hostname=host,
             namespace=entry.namespace,
-            ports=tuple(ServicePort(port.number, port.name, port.protocol or "TCP") for port in spec.ports),
+            ports=tuple(ServicePort(port.number, port.name, (port.protocol or "").upper()) for port in spec.ports),
             resolution=resolution,
             endpoints={port.number: tuple(_entry_endpoint(server, port) for server in servers) for port in spec.ports},
             visibility=Visibility.of(spec.export_to, entry.namespace),
             resource=entry,
+            addresses=tuple(filter(is_ip_address, (_single_address(subnet) for subnet in spec.addresses))),
         )
 
 
@@ -59,9 +61,19 @@ def _entry_workloads(
     return [workload for workload in map(Workload.of, spec.endpoints) if workload.address]
 
 
+def _single_address(subnet: str) -> str:
+    """The address that a subnet consists of, if it is one; nobody can name a larger one as a host."""
+    address, _, length = subnet.partition("/")
+    return address if length in ("", "128" if ":" in address else "32") else ""
+
+
 def _entry_endpoint(workload: Workload, port: api.ServicePort) -> ServiceEndpoint:
-    listening = workload.ports.get(port.name) or port.target_port or port.number
-    return ServiceEndpoint(workload.at(listening), workload.labels, workload.weight)
+    return ServiceEndpoint(workload.at(entry_target_port(port, workload)), workload.labels, workload.weight)
+
+
+def entry_target_port(port: api.ServicePort, workload: Workload) -> int:
+    """Where a workload listens for a port of a ServiceEntry."""
+    return workload.ports.get(port.name) or port.target_port or port.number
 
 
 def kubernetes_service(
@@ -76,14 +88,36 @@ def kubernetes_service(
     return Service(
         hostname=service_hostname(service.name, service.namespace),
         namespace=service.namespace,
-        ports=tuple(ServicePort(port.port, port.name or "", port.protocol) for port in tcp),
+        ports=tuple(ServicePort(port.port, port.name or "", protocol_of(port)) for port in tcp),
         resolution="STATIC",
         endpoints={port.port: tuple(_service_endpoints(port, selected, published)) for port in tcp},
         visibility=Visibility.of(filter(None, map(str.strip, exported.split(","))), service.namespace),
         resource=service,
         kubernetes=True,
         external_name=spec.external_name.lower() if spec.type == "ExternalName" and spec.external_name else None,
+        addresses=tuple(filter(is_ip_address, dict.fromkeys((spec.cluster_ip or "", *spec.cluster_ips)))),
     )
+
+
+_SERVER_SPEAKS_FIRST = frozenset((25, 53, 3306, 27017))  # SMTP, DNS, MySQL, MongoDB: there is nothing to look at
+
+
+def protocol_of(port: api.KubernetesServicePort) -> str:
+    """What a Service's port speaks: its `appProtocol`, or else the beginning of its name, if that is a protocol.
+
+    Istio's `ConvertProtocol`; empty where neither says.
+    """
+    said = (port.name if port.app_protocol is None else port.app_protocol) or ""
+    if said in _KUBERNETES_PROTOCOLS:  # a port's name cannot hold a slash
+        return _KUBERNETES_PROTOCOLS[said]
+    said = said.upper()
+    known = "GRPC-WEB" if said.startswith("GRPC-WEB") else said.partition("-")[0]
+    if known in PROTOCOLS:
+        return known
+    return "TCP" if port.port in _SERVER_SPEAKS_FIRST else ""
+
+
+_KUBERNETES_PROTOCOLS = {"kubernetes.io/h2c": "HTTP2", "kubernetes.io/ws": "HTTP", "kubernetes.io/wss": "HTTPS"}
 
 
 def selected_workloads(service: Resource[api.Service], workloads: Workloads) -> list[Workload]:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, Unpack
 
 from meshproxy.resources import Destination, Gateway, Resource, Server
 from meshproxy.snapshot import (
-    Cluster,
     HttpConnectionManager,
     Listener,
     Route,
@@ -26,26 +25,17 @@ from meshproxy.snapshot import (
     VirtualHost,
 )
 
-from .clusters import Target, build_cluster, resolve
+from .clusters import Targets
 from .covering import is_catch_all
 from .hosts import HostMap, specificity
+from .http_options import HttpOptions
 from .mesh import Mesh
-from .names import ROOT_NAMESPACE
+from .names import ROOT_NAMESPACE, with_port
 from .registry import selects
 from .routes import RouteContext, virtual_service_routes
 from .virtual_services import Match, MergedVirtualService
 
 ANY_ADDRESS = "0.0.0.0"
-
-
-class HttpOptions(TypedDict, total=False):
-    """What a listener's HTTP connection manager may be told, in the snapshot's words."""
-
-    server_name: str
-    max_request_headers_kb: int
-    max_headers_count: int
-    request_headers_timeout_s: float
-    idle_timeout_s: float
 
 
 class PlacedServer(NamedTuple):
@@ -75,7 +65,7 @@ def gateway_snapshot(
     port listens in truth, in place of the server's `bind` and the port itself; servers that share a port and
     differ in `bind` keep that. The snapshot's clusters are those that its routes name, as far as they exist.
     """
-    listeners, targets = [], _Targets(mesh, namespace)
+    listeners, targets = [], Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules)
     merged = merge_servers(selected_gateways(mesh, selector))
     for (port, bind), servers in merged.items():
         hosts = contributions(mesh, servers, selector, namespace, partial(targets.cluster_of, port))
@@ -114,28 +104,6 @@ def merge_servers(gateways: Iterable[Resource[Gateway]]) -> dict[tuple[int, str]
 def is_served(server: Server) -> bool:
     """Whether this server gets a listener: plain HTTP over TCP, so far."""
     return server.port.protocol.upper() == "HTTP" and server.port.number != 0
-
-
-class _Targets:
-    """The destinations that a snapshot's routes lead to, in the order in which they are met."""
-
-    def __init__(self, mesh: Mesh, proxy_namespace: str) -> None:
-        self.proxy_namespace = proxy_namespace
-        self._mesh = mesh
-        self._targets: dict[Target, None] = {}
-
-    def cluster_of(self, listener_port: int, destination: Destination, rule_namespace: str) -> str:
-        """The name of the cluster of a destination, which from now on is among the targets."""
-        target = resolve(destination, rule_namespace, listener_port, self.proxy_namespace, self._mesh.registry)
-        self._targets[target] = None
-        return target.cluster
-
-    def clusters(self) -> Iterator[Cluster]:
-        """The clusters of all targets that exist."""
-        for target in sorted(self._targets, key=lambda target: target.cluster):
-            cluster = build_cluster(target, self.proxy_namespace, self._mesh.registry, self._mesh.destination_rules)
-            if cluster is not None:
-                yield cluster
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,12 +179,8 @@ def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int) -> Iterat
     alike: dict[tuple[Contribution, ...], list[str]] = {}
     for host in sorted(hosts, key=specificity):
         alike.setdefault(tuple(hosts[host]), []).append(host)
-    for first, *others in sorted(alike.values(), key=lambda names: _domain_name(names[0], port)):
+    for first, *others in sorted(alike.values(), key=lambda names: with_port(names[0], port)):
         routes = [route for contribution in hosts[first] for route in contribution.routes]
         # Each VirtualService may have a route for the rest; these wait until all others had their turn.
         routes.sort(key=lambda route: is_catch_all(route.match))
-        yield VirtualHost(_domain_name(first, port), (first, *others), tuple(routes))
-
-
-def _domain_name(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield VirtualHost(with_port(first, port), (first, *others), tuple(routes))

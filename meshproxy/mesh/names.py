@@ -31,6 +31,21 @@ def service_hostname(name: str, namespace: str) -> str:
     return f"{name}.{namespace}.svc.{CLUSTER_DOMAIN}".lower()
 
 
+def short_names(host: str, namespace: str) -> tuple[str, ...]:
+    """What else a client in `namespace` may call a service, by the search list of Kubernetes' DNS.
+
+    `a.ns.svc.cluster.local` is `a.ns` and `a.ns.svc` everywhere and `a` to its neighbours; any host may be written
+    with the dot that ends an absolute name. A wildcard is never so short that it covers names of other domains.
+    """
+    absolute = f"{host}."
+    stem = host.removesuffix(f".svc.{CLUSTER_DOMAIN}")
+    name, dot, own_namespace = stem.partition(".")
+    if stem == host or not dot:
+        return (absolute,)
+    neighbourly = (name,) if own_namespace == namespace and not name.startswith("*") else ()
+    return (absolute, *neighbourly, stem, f"{stem}.svc")
+
+
 def gateway_name(name: str, namespace: str) -> str:
     """`namespace/name` of a gateway that a resource of `namespace` calls `name`; `mesh` stays `mesh`.
 
@@ -49,6 +64,16 @@ def gateway_name(name: str, namespace: str) -> str:
 def cluster_name(host: str, port: int, subset: str = "") -> str:
     """The name of the cluster that reaches `port` of `host`, as Istio gives it to Envoy."""
     return f"outbound|{port}|{subset}|{host}"
+
+
+def inbound_cluster_name(port: int) -> str:
+    """The name of the cluster that a sidecar reaches its own app by, for requests to the workload's `port`."""
+    return f"inbound|{port}||"
+
+
+def with_port(host: str, port: int) -> str:
+    """`host:port`, as it stands in requests and in names of virtual hosts; an IPv6 address gets brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_ip_address(text: str) -> bool:

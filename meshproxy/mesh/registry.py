@@ -9,7 +9,7 @@ no entry can take a service's name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -26,11 +26,22 @@ Resolution = Literal["STATIC", "DNS", "NONE"]
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """A port that clients of a service name, by `number` in routes and by `name` in workloads' own ports."""
+    """A port that clients of a service name, by `number` in routes and by `name` in workloads' own ports.
+
+    `protocol` is one of Istio's, in capitals; empty where nobody said, and Istio would look at the first bytes.
+    """
 
     number: int
     name: str
     protocol: str
+
+    @property
+    def is_http(self) -> bool:
+        """Whether requests are routed here; what nobody said is taken for HTTP, as that is all there is."""
+        return self.protocol in _HTTP
+
+
+_HTTP = frozenset(("", "HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,10 @@ Endpoints = Mapping[int, tuple[ServiceEndpoint, ...]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
-    """A host that requests can be sent to. With `external_name`, it is only another name for that host."""
+    """A host that requests can be sent to. With `external_name`, it is only another name for that host.
+
+    `addresses` are the service's own, virtual as a rule: clients may name it by them, and no endpoint has them.
+    """
 
     hostname: str
     namespace: str
@@ -59,6 +73,7 @@ class Service:
     resource: Resource[Any]
     kubernetes: bool = False
     external_name: str | None = None
+    addresses: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Service {self.hostname} of {self.resource.id}, ports {[port.number for port in self.ports]}>"
@@ -103,6 +118,14 @@ class Registry:
         seen = [service for service in candidates if service.visibility.includes(namespace)]
         return min(seen, key=lambda service: (not service.kubernetes, service.visibility.everywhere), default=None)
 
+    def at_gateway(self, namespace: str) -> View:
+        """What a gateway of `namespace` sees."""
+        return View(self, namespace)
+
+    def at_sidecar(self, namespace: str) -> View:
+        """What a sidecar of `namespace` sees."""
+        return View(self, namespace, sidecar=True)
+
     def declared(self, hostname: str) -> tuple[Service, ...]:
         """Every service of this host, whoever may see it."""
         return tuple(self._by_host.get(hostname, ()))
@@ -122,12 +145,53 @@ class Registry:
         return HostMap(dict.fromkeys(self._by_host))
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """The services as a proxy of `namespace` sees them: of those exported to it, one for each host."""
+
+    registry: Registry
+    namespace: str
+    sidecar: bool = False
+
+    def find(self, hostname: str) -> Service | None:
+        """The service that the proxy reaches under `hostname`. To a sidecar, its neighbours come before all."""
+        if self.sidecar and (neighbour := self._declared_in(self.namespace, hostname)) is not None:
+            return neighbour
+        return self.registry.find(hostname, self.namespace)
+
+    def services(self) -> Iterator[Service]:
+        """Every service that can be found."""
+        return (service for hostname in self.registry.hostnames if (service := self.find(hostname)) is not None)
+
+    def meant(self, hostname: str, rule_namespace: str) -> Service | None:
+        """The service that a rule of `rule_namespace` means by `hostname`: at a gateway, the rule's neighbour."""
+        neighbour = None if self.sidecar else self._declared_in(rule_namespace, hostname)
+        return neighbour or self.find(hostname)
+
+    def unaliased(self, hostname: str) -> str:
+        """The host that `hostname` is only another name for, if that is a service too; else itself."""
+        seen: set[str] = set()
+        while hostname not in seen:
+            seen.add(hostname)
+            service = self.find(hostname)
+            if service is None or service.external_name is None or self.find(service.external_name) is None:
+                break
+            hostname = service.external_name
+        return hostname
+
+    def _declared_in(self, namespace: str, hostname: str) -> Service | None:
+        for service in self.registry.declared(hostname):
+            if service.namespace == namespace and service.visibility.includes(self.namespace):
+                return service
+        return None
+
+
 def _seniority(service: Service) -> tuple[bool, Any, str, str]:
     return not service.kubernetes, *age(service.resource)
 
 
 def _join(elder: Service, younger: Service) -> Service:
-    """Two declarations of one host in one namespace: the elder's, with the endpoints of both.
+    """Two declarations of one host in one namespace: the elder's, with the endpoints and addresses of both.
 
     Only entries of a kind add ports to each other; what differs in how it is resolved or seen stays the
     elder's.
@@ -140,4 +204,5 @@ def _join(elder: Service, younger: Service) -> Service:
     new = tuple(port for port in younger.ports if elder.port(port.number) is None) if alike else ()
     ports = elder.ports + new
     endpoints = {p.number: elder.endpoints.get(p.number, ()) + younger.endpoints.get(p.number, ()) for p in ports}
-    return dataclasses.replace(elder, ports=ports, endpoints=endpoints)
+    addresses = tuple(dict.fromkeys(elder.addresses + younger.addresses))
+    return dataclasses.replace(elder, ports=ports, endpoints=endpoints, addresses=addresses)

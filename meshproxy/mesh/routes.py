@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from meshproxy.resources import Destination, HTTPBody, HTTPRedirect, HTTPRoute, HTTPRouteDestination
+from meshproxy.resources import (
+    Destination,
+    HTTPBody,
+    HTTPRedirect,
+    HTTPRoute,
+    HTTPRouteDestination,
+    Resource,
+    VirtualService,
+    format_path,
+)
 from meshproxy.snapshot import (
     Action,
     DirectResponseAction,
@@ -26,7 +35,7 @@ from .covering import is_catch_all
 from .header_changes import HeaderChanges, header_changes
 from .matches import route_match
 from .registry import selects
-from .virtual_services import Match, MergedVirtualService, Rule
+from .virtual_services import Match, MergedVirtualService, Path, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +82,28 @@ def applies(match: Match, context: RouteContext) -> bool:
 def translate_route(rule: Rule, match: Match, context: RouteContext) -> Route:
     """The route of one match of a rule."""
     action, changes = _action(rule, context)
-    position = match.resource.position(*match.path)
     return Route(
         name=f"{rule.http.name or ''}.{match.request.name}" if match.request.name else rule.http.name or "",
         match=route_match(match.request),
         action=action,
         request_headers=changes.request,
         response_headers=changes.response,
-        origin=Origin(position.file, position.line, match.resource.id),
+        origin=_route_origin(rule, match),
     )
+
+
+def _route_origin(rule: Rule, match: Match) -> Origin:
+    """Where a route is written: at its match. A delegate's rule may have it from the rule that delegates."""
+    if rule.root is None:
+        return _origin(match.resource, match.path)
+    if match.resource is rule.resource:
+        return _origin(match.resource, match.path, _origin(rule.root.resource, rule.root.path))
+    return _origin(rule.resource, rule.path, _origin(match.resource, match.path))
+
+
+def _origin(resource: Resource[VirtualService], path: Path, root: Origin | None = None) -> Origin:
+    position = resource.position(*path)
+    return Origin(position.file, position.line, resource.id, format_path(path), root)
 
 
 def _action(rule: Rule, context: RouteContext) -> tuple[Action, HeaderChanges]:

@@ -36,13 +36,15 @@ class Match:
 class Rule:
     """One entry of `http`, after delegation: any of `matches` takes a request, which then meets `http`.
 
-    `resource` and `path` say where it is written: in the delegate, for a rule that was delegated.
+    `resource` and `path` say where it is written: in the delegate, for a rule that was delegated, and then `root` is
+    the rule that delegates.
     """
 
     http: HTTPRoute
     matches: tuple[Match, ...]
     resource: Resource[VirtualService]
     path: Path
+    root: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,7 +167,7 @@ def merge_rules(root: Rule, delegated: Rule) -> Rule | None:
         name: getattr(root.http, name) for name in _INHERITED if getattr(delegated.http, name) in (None, ())
     }
     inherited["name"] = "-".join(filter(None, (root.http.name, delegated.http.name))) or None
-    return Rule(delegated.http.model_copy(update=inherited), matches, delegated.resource, delegated.path)
+    return Rule(delegated.http.model_copy(update=inherited), matches, delegated.resource, delegated.path, root)
 
 
 _PARTS = ("uri", "scheme", "method", "authority")

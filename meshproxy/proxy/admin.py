@@ -15,6 +15,7 @@ from ..telemetry.metrics import Metrics
 from .http.message import Request, Response
 from .routing.matchers import query_parameter
 from .upstream.cluster import Cluster
+from .upstream.forward_proxy import ForwardProxy
 from .upstream.host import Host
 
 
@@ -34,14 +35,16 @@ class Admin:
     def __init__(
         self,
         snapshot: Snapshot,
-        clusters: Mapping[str, Cluster],
+        clusters: Mapping[str, Cluster | ForwardProxy],
         metrics: Metrics,
         state: Callable[[], State],
+        trouble: Callable[[], str | None],
     ) -> None:
         self._snapshot = snapshot
         self._clusters = clusters
         self._metrics = metrics
         self._state = state
+        self._trouble = trouble
         self._pages: dict[bytes, Callable[[Request], Response]] = {
             b"/": self._index,
             b"/clusters": self._clusters_page,
@@ -64,8 +67,10 @@ class Admin:
         return _text(200, "".join(f"{path.decode()}\n" for path in self._pages))
 
     def _ready(self, request: Request) -> Response:
-        state = self._state()
-        return _text(200 if state is State.LIVE else 503, f"{state.value}\n")
+        state, trouble = self._state(), self._trouble()
+        if state is not State.LIVE:
+            return _text(503, f"{state.value}\n")
+        return _text(200, f"{state.value}\n") if trouble is None else _text(503, f"{trouble}\n")
 
     def _prometheus(self, request: Request) -> Response:
         return _response(200, b"text/plain; version=0.0.4; charset=utf-8", self._metrics.render())

@@ -30,6 +30,7 @@ from .routing.router import Router
 from .transport import Transport, listen
 from .upstream.cluster import Cluster
 from .upstream.dns import NameResolver
+from .upstream.forward_proxy import ForwardProxy
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ class Worker:
         access_log: AccessLog | None = None,
         drain_time_s: float = 5.0,
         chance: Callable[[], float] = random.random,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`trouble` tells why requests cannot be served although the worker is up; `/ready` repeats it."""
         self.snapshot = snapshot
         self.metrics = Metrics()
         self.clusters = {one.name: self._cluster(one, chance) for one in snapshot.clusters}
@@ -59,11 +62,13 @@ class Worker:
         self._access_log = access_log
         self._drain_time_s = drain_time_s
         self._chance = chance
+        self._trouble = trouble
         self._departures = Departures()
         self._managers: list[ConnectionManager] = []
         self._connections: set[Http1ServerConnection] = set()
         self._state = State.INITIALIZING
         self._stop = trio.Event()
+        self._first_resolution = trio.CancelScope()
 
     @property
     def state(self) -> State:
@@ -72,6 +77,7 @@ class Worker:
     def stop(self) -> None:
         """Drain: accept nothing new, finish what runs, then return from `run`."""
         self._stop.set()
+        self._first_resolution.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped. Raises `OSError` when an address cannot be listened on; then nothing has started.
@@ -89,7 +95,7 @@ class Worker:
             await self._serve_until_stopped(listening, admin, task_status)
         finally:
             for cluster in self.clusters.values():
-                cluster.update_hosts(())
+                cluster.close()
 
     async def _serve_until_stopped(
         self,
@@ -102,7 +108,8 @@ class Worker:
             async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
                 for listener, bound in listening:
                     accepting.start_soon(accept, bound, self._accepted(listener, connections))
-                with trio.move_on_after(_FIRST_RESOLUTION_S):
+                self._first_resolution.deadline = trio.current_time() + _FIRST_RESOLUTION_S
+                with self._first_resolution:
                     await self._names_resolved(background)
                 self._state = State.LIVE
                 task_status.started()
@@ -137,18 +144,22 @@ class Worker:
         if self._access_log is not None:
             background.start_soon(self._access_log.run)
         if admin is not None:
-            pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state)
+            pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state, self._trouble)
             background.start_soon(accept, admin, self._admin_accepted(pages, background))
 
     async def _names_resolved(self, background: trio.Nursery) -> None:
-        resolvers = [NameResolver(one) for one in self.clusters.values() if one.config.type == "STRICT_DNS"]
+        clusters = [one for one in self.clusters.values() if isinstance(one, Cluster)]
+        resolvers = [NameResolver(one) for one in clusters if one.config.type == "STRICT_DNS"]
         for resolver in resolvers:
             background.start_soon(resolver.run)
         for resolver in resolvers:
             await resolver.resolved.wait()
 
-    def _cluster(self, config: ClusterConfig, chance: Callable[[], float]) -> Cluster:
-        return Cluster(config, self.metrics.cluster(config.name), chance)
+    def _cluster(self, config: ClusterConfig, chance: Callable[[], float]) -> Cluster | ForwardProxy:
+        stats = self.metrics.cluster(config.name)
+        if config.type == "DYNAMIC_FORWARD_PROXY":
+            return ForwardProxy(config, stats, chance)
+        return Cluster(config, stats, chance)
 
     def _manager(self, listener: Listener, stats: ListenerStats) -> ConnectionManager:
         router = Router(listener.http.route_config, self._action)

@@ -7,6 +7,7 @@ The words of this package:
 - `Model` is a message of Istio's API, such as `VirtualService` or `HTTPRoute`; its attributes are the fields.
 - `NotYet` and `Refused` mark fields that cannot be set, and say why.
 - `field_paths` lists every field of a kind and what is done with it.
+- `mesh_schema` and `kind_schema` are JSON Schema, for editors; `kind_named` finds a kind by what people type.
 - `Position` is a place in a file, `Problem` something to change there, `Note` something to know.
 - `Unreadable` is raised when a path cannot be read.
 
@@ -29,7 +30,7 @@ from .destination_rule import (
 )
 from .fields import FieldPath
 from .gateway import Gateway, Port, Server, ServerTLSSettings
-from .kinds import KINDS, Kind, field_paths
+from .kinds import KINDS, Kind, field_paths, kind_named
 from .kubernetes import (
     Endpoint,
     EndpointAddress,
@@ -45,8 +46,13 @@ from .kubernetes import (
 from .loader import Loaded, load
 from .model import Mark, Model, NotYet, Refused
 from .problems import Note, Position, Problem, Unreadable, format_path
+from .proxy_config import ProxyConfig
 from .resource import DEFAULT_NAMESPACE, Resource
+from .schema import kind_schema, mesh_schema
+from .security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
 from .service_entry import ServiceEntry, ServicePort, WorkloadEntry, WorkloadSelector
+from .sidecar import Sidecar
+from .telemetry import Telemetry
 from .types import Duration, hosts_overlap, is_authority, parse_duration
 from .virtual_service import (
     MESH,
@@ -67,11 +73,13 @@ from .virtual_service import (
     StringMatch,
     VirtualService,
 )
+from .workload_group import WorkloadGroup
 
 __all__ = [
     "DEFAULT_NAMESPACE",
     "KINDS",
     "MESH",
+    "AuthorizationPolicy",
     "ClientTLSSettings",
     "ConnectionPoolSettings",
     "ConsistentHashLB",
@@ -108,13 +116,16 @@ __all__ = [
     "NotYet",
     "Note",
     "OutlierDetection",
+    "PeerAuthentication",
     "Port",
     "PortSelector",
     "PortTrafficPolicy",
     "Position",
     "Problem",
+    "ProxyConfig",
     "Refused",
     "RegexRewrite",
+    "RequestAuthentication",
     "Resource",
     "RouteDestination",
     "Server",
@@ -122,18 +133,24 @@ __all__ = [
     "Service",
     "ServiceEntry",
     "ServicePort",
+    "Sidecar",
     "StringMatch",
     "Subset",
     "TCPSettings",
+    "Telemetry",
     "TrafficPolicy",
     "Unreadable",
     "VirtualService",
     "WorkloadEntry",
+    "WorkloadGroup",
     "WorkloadSelector",
     "field_paths",
     "format_path",
     "hosts_overlap",
     "is_authority",
+    "kind_named",
+    "kind_schema",
     "load",
+    "mesh_schema",
     "parse_duration",
 ]

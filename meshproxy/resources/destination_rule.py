@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from .model import Model, NotYet, Ruled, Wrong, none_of, one_of, raise_wrongs
+from .targets import WorkloadLabels
 from .types import (
     FQDN,
     Bool,
@@ -24,7 +25,6 @@ from .types import (
     PercentNumber,
     PortNumber,
     PositiveDuration,
-    Selector,
     Text,
     UInt,
     UInt64,
@@ -359,12 +359,6 @@ class Subset(Model):
     name: DNSLabel
     labels: Labels = Field(default_factory=dict)
     traffic_policy: TrafficPolicy | None = None
-
-
-class WorkloadLabels(Model):
-    """Workloads by their labels (`istio.type.v1beta1.WorkloadSelector`)."""
-
-    match_labels: Selector = Field(default_factory=dict)
 
 
 class DestinationRule(Model):

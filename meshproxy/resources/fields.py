@@ -111,7 +111,7 @@ def unsupported(model: type[Model], value: Any, path: Path = ()) -> Iterator[tup
         if shape is None or not shape.has_marks:
             continue
         if shape.mark is not None:
-            if not shape.mark.unless(inside):
+            if inside not in shape.mark.unless:
                 yield (*path, name), shape.mark
         elif shape.model is not None:
             for below, item in _items(inside, shape.brackets):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, WithJsonSchema, field_validator
 
 from .model import Model, NotYet, Refused, Ruled, Wrong, none_of, one_of, raise_wrongs
 from .types import (
@@ -50,6 +50,11 @@ def protocol_error(protocol: str) -> str | None:
     return f"{protocol!r} is not a protocol; use one of {', '.join(PROTOCOLS)}"
 
 
+Protocol = Annotated[
+    str, checked(protocol_error), WithJsonSchema({"type": "string", "description": f"One of {', '.join(PROTOCOLS)}."})
+]
+
+
 def _server_host_error(host: str) -> str | None:
     """A gateway's host is `dnsName` or `namespace/dnsName`; the namespace may be `*` or `.`."""
     namespace, slash, name = host.rpartition("/")
@@ -75,8 +80,7 @@ class Port(Model):
 
     number: Annotated[int, Field(strict=True, ge=0, le=65535)]
     protocol: Annotated[
-        str,
-        checked(protocol_error),
+        Protocol,
         NotYet("listeners of other protocols; use HTTP", none_of(*OTHER_PROTOCOLS)),
     ]
     name: Text

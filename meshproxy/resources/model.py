@@ -10,12 +10,13 @@ setting it is not possible, and why; no mark means honoured:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from .problems import Path
 
@@ -67,25 +68,74 @@ def raise_wrongs(title: str, wrongs: Iterable[Wrong]) -> None:
         raise ValidationError.from_exception_data(title, details)
 
 
-def never(_value: object) -> bool:
-    """The predicate of a mark that holds for every value."""
-    return False
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """Some values, as they are written in YAML: those that are `listed`, or else all but those.
+
+    The case of letters makes no difference.
+    """
+
+    values: tuple[object, ...] = ()
+    listed: bool = True
+
+    def __contains__(self, value: object) -> bool:
+        return (_fold(value) in map(_fold, self.values)) is self.listed
+
+    def others(self) -> JsonSchemaValue:
+        """The JSON Schema of all values but these. It minds the case of letters, which editors complete right."""
+        enum = {"enum": list(self.values)}
+        return {"not": enum} if self.listed else enum
+
+
+NONE = Values()
+
+
+def one_of(*values: object) -> Values:
+    """For marks: these values can be set."""
+    return Values(values)
+
+
+def none_of(*values: object) -> Values:
+    """For marks of enumerations: all but these values can be set. A value that the enumeration does not
+    have is not one that the mark refuses; it is wrong for another reason."""
+    return Values(values, listed=False)
+
+
+def _fold(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A field that users cannot set, for `reason`, unless its value as written satisfies `unless`.
+    """A field that users cannot set, for `reason`, but for the values of `unless`.
 
     The reason names the feature, and then, where only some values are marked, what to use instead.
     """
 
     support: ClassVar[str] = ""
     reason: str
-    unless: Callable[[Any], bool] = never
+    unless: Values = NONE
 
     def message(self) -> str:
         """What the user reads."""
         raise NotImplementedError
+
+    def deprecation(self) -> JsonSchemaValue:
+        """What an editor is told: `deprecated` is JSON Schema's word, `deprecationMessage` that of VS Code."""
+        return {"deprecated": True, "deprecationMessage": self.message()}
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Pydantic's hook: the field's schema with what the mark says about it."""
+        json_schema = handler(schema)
+        if "$ref" in json_schema:
+            # Editors prefer what stands behind a reference to what stands beside it.
+            json_schema = {"allOf": [json_schema]}
+        message = self.message()
+        description = [json_schema.get("description"), message[:1].upper() + message[1:]]
+        told = self.deprecation()
+        if self.unless is not NONE:
+            told = {"if": self.unless.others(), "then": told}
+        return {**json_schema, "description": " ".join(filter(None, description)), **told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +146,7 @@ class NotYet(Mark):
 
     def message(self) -> str:
         """What the user reads."""
-        cure = "; remove it until then" if self.unless is never else ""
+        cure = "; remove it until then" if self.unless is NONE else ""
         return f"not supported yet: {self.reason}{cure}"
 
 
@@ -109,20 +159,3 @@ class Refused(Mark):
     def message(self) -> str:
         """What the user reads."""
         return f"refused: {self.reason}; remove it"
-
-
-def one_of(*values: object) -> Callable[[Any], bool]:
-    """A predicate for marks: the value is one of these, whatever the case of its letters."""
-    folded = [_fold(value) for value in values]
-    return lambda value: _fold(value) in folded
-
-
-def none_of(*values: object) -> Callable[[Any], bool]:
-    """A predicate for marks of enumerations: the value is none of these. A value that the enumeration
-    does not have satisfies it too; it is wrong for another reason than its mark."""
-    folded = [_fold(value) for value in values]
-    return lambda value: _fold(value) not in folded
-
-
-def _fold(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from .documents import Place
 from .model import Model
@@ -50,13 +50,16 @@ def _namespace_error(namespace: str) -> str | None:
     return f"{namespace!r} is not a namespace; use up to 63 lower-case letters, digits and '-'"
 
 
+_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"})
+
+
 class Metadata(Model):
     """The part of Kubernetes' metadata that has a meaning here."""
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[str, checked(_name_error)]
-    namespace: Annotated[str, checked(_namespace_error)] = DEFAULT_NAMESPACE
+    name: Annotated[str, checked(_name_error), _NAME_SCHEMA]
+    namespace: Annotated[str, checked(_namespace_error), _NAME_SCHEMA] = DEFAULT_NAMESPACE
     labels: Labels = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     creation_timestamp: str | None = None

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .gateway import OTHER_PROTOCOLS, protocol_error
+from .gateway import OTHER_PROTOCOLS, Protocol
 from .model import Model, NotYet, Ruled, Wrong, none_of, raise_wrongs
 from .types import (
     UNIX_PREFIX,
@@ -98,8 +98,7 @@ class ServicePort(Model):
 
     number: PortNumber
     protocol: Annotated[
-        str | None,
-        checked(protocol_error),
+        Protocol | None,
         NotYet("upstreams of other protocols; use HTTP", none_of(*OTHER_PROTOCOLS)),
     ] = None
     name: DNSLabel

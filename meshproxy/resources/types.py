@@ -11,6 +11,7 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import re2
@@ -18,10 +19,14 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     Strict,
     ValidationInfo,
     WithJsonSchema,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from .model import Wrong, raise_wrongs
 
@@ -113,9 +118,29 @@ def checked(error: Callable[[str], str | None]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def one_of_texts(*texts: str) -> AfterValidator:
-    """A validator of a field that Istio types as a string, though it knows only these values."""
-    return checked(lambda text: None if text in texts else f"{text!r} is not one of {', '.join(texts)}")
+@dataclass(frozen=True, slots=True)
+class OneOfTexts:
+    """Metadata of a field that Istio types as a string, though it knows only these values."""
+
+    texts: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Pydantic's hook: the field's validation."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Pydantic's hook: the field's JSON Schema."""
+        return {"type": "string", "enum": list(self.texts)}
+
+    def _check(self, text: str) -> str:
+        if text not in self.texts:
+            raise ValueError(f"{text!r} is not one of {', '.join(self.texts)}")
+        return text
+
+
+def one_of_texts(*texts: str) -> OneOfTexts:
+    """Metadata that lets a string be one of these."""
+    return OneOfTexts(texts)
 
 
 def _any_host_error(host: str) -> str | None:
@@ -146,13 +171,27 @@ def _subnet_error(text: str) -> str | None:
     return None
 
 
-FQDN = Annotated[str, checked(fqdn_error)]
-WildcardHost = Annotated[str, checked(wildcard_host_error)]
-HostOrIP = Annotated[str, checked(_any_host_error)]
-DestinationHost = Annotated[str, checked(_destination_host_error)]
-DNSLabel = Annotated[str, checked(_dns_label_error)]
-IPAddress = Annotated[str, checked(_ip_error)]
-Subnet = Annotated[str, checked(_subnet_error)]
+def _text_schema(description: str, **keywords: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": description, **keywords})
+
+
+FQDN = Annotated[str, checked(fqdn_error), _text_schema("A host name.")]
+WildcardHost = Annotated[
+    str, checked(wildcard_host_error), _text_schema("A host name, or a wildcard such as *.example.com.")
+]
+HostOrIP = Annotated[
+    str, checked(_any_host_error), _text_schema("A host name, a wildcard such as *.example.com, or an IP address.")
+]
+DestinationHost = Annotated[
+    str, checked(_destination_host_error), _text_schema("A service's host name; short names are completed as in Istio.")
+]
+DNSLabel = Annotated[
+    str,
+    checked(_dns_label_error),
+    _text_schema("A name: letters, digits and '-'.", maxLength=63, pattern=f"^{_LABEL}$"),
+]
+IPAddress = Annotated[str, checked(_ip_error), _text_schema("An IP address.")]
+Subnet = Annotated[str, checked(_subnet_error), _text_schema("An IP address, or a subnet such as 10.0.0.0/8.")]
 
 
 def unix_path_error(address: str) -> str | None:
@@ -202,12 +241,14 @@ def _at_least_a_millisecond(seconds: float) -> float:
     return seconds
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "format": "duration"})]
+_DURATION_SCHEMA = _text_schema(
+    "A duration, such as 1.5s, 10ms or 1h30m.",
+    pattern=f"^(?:{_DURATION.pattern})$",
+    patternErrorMessage="not a duration; write it as 1.5s, 10ms or 1h30m",
+)
+Duration = Annotated[float, BeforeValidator(parse_duration), _DURATION_SCHEMA]
 PositiveDuration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    AfterValidator(_at_least_a_millisecond),
-    WithJsonSchema({"type": "string", "format": "duration"}),
+    float, BeforeValidator(parse_duration), AfterValidator(_at_least_a_millisecond), _DURATION_SCHEMA
 ]
 
 _RE2_OPTIONS = re2.Options()
@@ -228,7 +269,12 @@ def _regex_error(pattern: str) -> str | None:
     return None
 
 
-Regex = Annotated[str, checked(_regex_error), WithJsonSchema({"type": "string", "format": "regex"})]
+# JSON Schema's format `regex` means JavaScript's expressions, which know no (?i).
+Regex = Annotated[
+    str,
+    checked(_regex_error),
+    _text_schema("A regular expression, in RE2's syntax.", minLength=1, maxLength=MAX_REGEX),
+]
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
@@ -334,7 +380,7 @@ def _decode_base64(text: object) -> bytes:
         raise ValueError(f"not base64: {error}; use `string` for plain text") from None
 
 
-Base64 = Annotated[bytes, BeforeValidator(_decode_base64), WithJsonSchema({"type": "string", "format": "byte"})]
+Base64 = Annotated[bytes, BeforeValidator(_decode_base64), _text_schema("Bytes, as base64.", contentEncoding="base64")]
 
 
 def _export_to(values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:

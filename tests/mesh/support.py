@@ -8,7 +8,7 @@ from typing import Any
 
 import re2
 
-from meshproxy.mesh import Mesh, analyse, build_mesh, gateway_snapshot
+from meshproxy.mesh import Mesh, analyse, build_mesh, find_workload, gateway_snapshot, sidecar_snapshot
 from meshproxy.resources import Problem, load
 from meshproxy.snapshot import (
     Cluster,
@@ -20,6 +20,7 @@ from meshproxy.snapshot import (
     RouteAction,
     RouteMatch,
     Snapshot,
+    SocketAddress,
     StringMatcher,
     VirtualHost,
 )
@@ -77,6 +78,22 @@ def mesh_of(*documents: str) -> Mesh:
 def snapshot_of(*documents: str, **options: Any) -> Snapshot:
     """What a gateway runs with some YAML documents."""
     return gateway_snapshot(mesh_of(*documents), **options)
+
+
+APP = SocketAddress("127.0.0.1", 8080)
+OUTBOUND = SocketAddress("127.0.0.1", 15001)
+CALLER = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: caller, labels: {app: caller}}
+spec: {address: 10.0.0.9}
+"""
+
+
+def sidecar_of(*documents: str, workload: str = "caller", **options: Any) -> Snapshot:
+    """What the sidecar of a workload, `caller` unless said otherwise, runs with some YAML documents."""
+    mesh = mesh_of(CALLER, *documents)
+    return sidecar_snapshot(mesh, workload=find_workload(mesh, workload), app=APP, outbound=OUTBOUND, **options)
 
 
 def problems_of(*documents: str) -> list[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproxy.mesh.names import Visibility, cluster_name, fqdn, gateway_name, is_ip_address
+from meshproxy.mesh.names import Visibility, cluster_name, fqdn, gateway_name, is_ip_address, short_names, with_port
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,23 @@ def test_two_resources_overlap_if_some_namespace_sees_both() -> None:
     everybody, own, other, nobody = (Visibility.of(e, "own") for e in (["*"], ["."], ["other"], ["~"]))
     assert everybody.overlaps(own) and own.overlaps(everybody) and own.overlaps(own)
     assert not own.overlaps(other) and not nobody.overlaps(everybody) and not everybody.overlaps(nobody)
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("a.prod.svc.cluster.local", ["a.prod.svc.cluster.local.", "a", "a.prod", "a.prod.svc"]),
+        ("a.test.svc.cluster.local", ["a.test.svc.cluster.local.", "a.test", "a.test.svc"]),
+        ("a.b.prod.svc.cluster.local", ["a.b.prod.svc.cluster.local.", "a.b.prod", "a.b.prod.svc"]),
+        ("*.prod.svc.cluster.local", ["*.prod.svc.cluster.local.", "*.prod", "*.prod.svc"]),
+        ("a.svc.cluster.local", ["a.svc.cluster.local."]),
+        ("a.prod", ["a.prod."]),
+        ("api.example.com", ["api.example.com."]),
+    ],
+)
+def test_a_service_has_the_short_names_that_dns_would_complete(host: str, names: list[str]) -> None:
+    assert list(short_names(host, "prod")) == names
+
+
+def test_an_ipv6_address_is_in_brackets_before_a_port() -> None:
+    assert (with_port("a.b", 80), with_port("fd00::1", 81)) == ("a.b:80", "[fd00::1]:81")

@@ -23,7 +23,14 @@ _names = st.one_of(
     st.sampled_from(b"Accept X-A x-a X-B Connection TE Cookie Upgrade".split()),
     _text(_TOKEN_CHARACTERS, min_size=1),
 )
-_values = st.one_of(_text(_VALUE_CHARACTERS), _text(b"ab \t", max_size=6), st.just(b"v" * 3000))
+# What one parser takes for white space or a line end, and another for a character.
+_odd_values = st.builds(
+    lambda before, odd, behind: before + odd + behind,
+    _text(b"ab", max_size=2),
+    st.sampled_from([b"\x0b", b"\x0c", b"\r", b"\n", b"\0", b"\x1c", b"\x85", b"\xa0"]),
+    _text(b"ab", max_size=2),
+)
+_values = st.one_of(_text(_VALUE_CHARACTERS), _text(b"ab \t", max_size=6), st.just(b"v" * 3000), _odd_values)
 _white_space = st.sampled_from([b"", b" ", b"\t", b" \t "])
 _plain_lines = st.builds(
     lambda name, before, value, behind: b"%b:%b%b%b\r\n" % (name, before, value, behind),

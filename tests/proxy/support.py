@@ -341,7 +341,7 @@ class LogLine(NamedTuple):
 
 
 _LOG_LINE = re.compile(
-    r'\[\S+Z\] "(?P<method>\S+) (?:(?P<path>\S+) )(?P<protocol>\S+)" (?P<status>\d+) (?P<flags>\S+) (?P<received>\d+) '
+    r'\[\S+Z\] "(?P<method>\S+) (?P<path>\S+) (?P<protocol>\S+)" (?P<status>\d+) (?P<flags>\S+) (?P<received>\d+) '
     r'(?P<sent>\d+) (?P<duration>\d+) (?P<service_time>\S+) "(?P<forwarded_for>[^"]*)" "(?P<user_agent>[^"]*)" '
     r'"(?P<request_id>[^"]*)" "(?P<authority>[^"]*)" "(?P<upstream>[^"]*)" (?P<details>\S+)\n'
 )

@@ -138,9 +138,9 @@ async def test_a_name_that_was_never_found_has_no_healthy_upstream(monkeypatch: 
 
 
 async def test_a_name_that_is_both_is_taken_as_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = Names(monkeypatch, both=["::1", "127.0.0.1"], six=["::1"])
+    names = Names(monkeypatch, both=["::1", "127.0.0.1"], six=["::2"])
     async with gateway(snapshot(named(*(Endpoint(SocketAddress(name, 80)) for name in names.addresses)))) as proxy:
-        assert hosts(proxy) == ["127.0.0.1:80", "[::1]:80"]
+        assert hosts(proxy) == ["127.0.0.1:80", "[::2]:80"]
 
 
 async def test_localhost_is_looked_up_by_the_system() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
+
+from meshproxy.snapshot import Cluster, Endpoint, SocketAddress
 
 from .support import GET, OK, Backend, Client, Gateway, Peer, Script, backend, gateway, silent, snapshot, until
 
@@ -224,3 +227,16 @@ async def test_upstream_connections_idle_for_too_long_or_closed_are_given_up(
         mock_clock.jump(6)
         await until(lambda: not host.idle)
         assert host.connections == 0
+
+
+async def test_a_worker_that_still_looks_up_names_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: Any, **__: Any) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
+    named = Cluster("named", (Endpoint(SocketAddress("slow.test", 80)),), "STRICT_DNS")
+    async with gateway(snapshot(named), started=False) as proxy:
+        assert proxy.worker.state.value == "PRE_INITIALIZING"
+        proxy.worker.stop()
+        with trio.fail_after(1):
+            await proxy.stopped.wait()

@@ -131,7 +131,7 @@ def content_lengths(fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
 def test_whatever_the_fast_path_accepts_of_a_request_h11_reads_the_same() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=1500)
+    @settings(max_examples=1000)
     @given(request_heads)
     def agree(data: bytes) -> None:
         match = http1_codec._REQUEST_HEAD.match(data)
@@ -159,15 +159,15 @@ def test_whatever_the_fast_path_accepts_of_a_request_h11_reads_the_same() -> Non
             assert content_lengths(fields) == content_lengths(request.headers)
 
     agree()
-    assert seen["accepted by both"] > 150
-    assert seen["left to h11"] > 150
-    assert seen["syntax accepted, meaning refused by both"] > 20
+    assert seen["accepted by both"] > 100
+    assert seen["left to h11"] > 100
+    assert seen["syntax accepted, meaning refused by both"] > 10
 
 
 def test_whatever_the_fast_path_accepts_of_a_response_h11_reads_the_same() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=1500)
+    @settings(max_examples=1000)
     @given(response_heads)
     def agree(data: bytes) -> None:
         match = http1_codec._RESPONSE_HEAD.match(data)
@@ -195,9 +195,9 @@ def test_whatever_the_fast_path_accepts_of_a_response_h11_reads_the_same() -> No
             assert content_lengths(fields) == content_lengths(response.headers)
 
     agree()
-    assert seen["accepted by both"] > 150
-    assert seen["left to h11"] > 150
-    assert seen["syntax accepted, meaning refused by both"] > 20
+    assert seen["accepted by both"] > 100
+    assert seen["left to h11"] > 100
+    assert seen["syntax accepted, meaning refused by both"] > 10
 
 
 def test_what_the_fast_path_leaves_to_h11_never_comes_out_as_a_request() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from meshproxy.snapshot import DirectResponseAction, Route, RouteMatch
+
 from .support import (
     GET,
     OK,
@@ -323,3 +325,36 @@ async def test_a_head_may_come_byte_by_byte() -> None:
             await client.send(bytes([byte]))
         assert (await client.response()).status == 200
         assert server.received[0].startswith(b"GET /slow HTTP/1.1\r\nhost: h\r\n")
+
+
+NOT_FOUND = Route("", RouteMatch(), DirectResponseAction(404))
+EXPECTING = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+
+
+async def test_a_local_reply_to_a_complete_request_keeps_the_connection() -> None:
+    async with gateway(snapshot(routes=[NOT_FOUND])) as proxy:
+        client = await proxy.client()
+        for request in (GET, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", GET):
+            answer = await client.request(request)
+            assert (answer.status, answer.header("connection")) == (404, None)
+            assert answer.headers[-1] == ("content-length", "0")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        EXPECTING,
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n0\r\n\r\n",
+    ],
+    ids=["100-continue", "incomplete", "chunked"],
+)
+async def test_a_local_reply_to_a_request_that_was_not_read_closes_the_connection(request_: bytes) -> None:
+    async with gateway(snapshot(routes=[NOT_FOUND])) as proxy:
+        client = await proxy.client()
+        answer = await client.request(request_)
+        assert (answer.status, answer.header("connection")) == (404, "close")
+        await client.send(b"the rest" + GET)
+        assert await client.read_all() == b""
+        assert client.end == "closed"
+        await proxy.logged(1)

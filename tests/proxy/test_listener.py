@@ -11,6 +11,8 @@ import pytest
 import trio
 import trio.testing
 
+from meshproxy.proxy.listener import accept
+from meshproxy.proxy.transport import listen
 from meshproxy.proxy.worker import Worker
 from meshproxy.snapshot import Snapshot
 
@@ -39,6 +41,21 @@ class Steps(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:
         self.polls += 1
+
+
+async def test_connections_that_the_kernel_has_let_in_are_accepted_before_listening_ends() -> None:
+    accepted: list[socket.socket] = []
+    listening = listen(LOCALHOST)
+    address = listening.getsockname()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept, listening, accepted.append)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        waiting = [socket.create_connection(address) for _ in range(3)]
+    assert listening.fileno() == -1
+    assert [one.getpeername() for one in accepted] == [one.getsockname() for one in waiting]
+    for sock in (*waiting, *accepted):
+        sock.close()
 
 
 async def test_many_clients_are_served_at_once() -> None:

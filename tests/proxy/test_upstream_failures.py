@@ -273,10 +273,12 @@ BROKEN_OFF = {
 def breaks_off(head: bytes, body: bytes, rest: bytes, go_on: trio.Event) -> Script:
     async def script(connection: Peer) -> None:
         await connection.message()
-        await connection.send(head + body)
         if body:
+            await connection.send(head + body)
             await go_on.wait()
-        await connection.send(rest)
+            await connection.send(rest)
+        else:
+            await connection.send(head + rest)
 
     return script
 

@@ -155,3 +155,14 @@ async def test_some_upgrades_are_ignored(request_: bytes) -> None:
         client = await proxy.client()
         assert [(await client.request(request_)).status for _ in range(2)] == [200, 200]
         assert b"upgrade:" not in server.received[0].replace(b"x-upgrade", b"")
+
+
+async def test_what_follows_a_connect_is_no_request() -> None:
+    async with backend() as server, gateway(snapshot(server)) as proxy:
+        client = await proxy.client()
+        answer = await client.request(b"CONNECT real.test:443 HTTP/1.1\r\nHost: real.test:443\r\n\r\n" + GET)
+        assert (answer.status, answer.header("connection")) == (404, "close")
+        assert await client.read_all() == b""
+        (line,) = await proxy.logged()
+        assert (line.status, line.flags) == (404, "NR")
+        assert server.connections == []

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from meshproxy.resources import KINDS, field_paths
+from meshproxy.resources import KINDS, field_paths, kind_named
 
 # Every field of the kinds, one a line, taken from the CRDs of Istio: KIND PATH TYPE [VALUE|VALUE...].
 _FIELDS = Path(__file__).with_name("fields.txt")
-_KINDS = ("Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry")
+_KINDS = [name for name, kind in KINDS.items() if kind.is_istio]
+
+
+def test_every_kind_of_istios_list_is_known() -> None:
+    assert {line.split()[0] for line in _FIELDS.read_text().splitlines()} == set(_KINDS)
 
 
 def _istio_fields(kind: str) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -37,6 +42,9 @@ def test_a_kind_has_exactly_istios_fields_types_and_values(kind: str) -> None:
         ("Gateway", "servers[].tls.mode", "not-yet"),
         ("ServiceEntry", "endpoints[].ports{}", "honoured"),
         ("WorkloadEntry", "labels{}", "honoured"),
+        ("AuthorizationPolicy", "rules[].to[].operation.paths[]", "not-yet"),
+        ("Sidecar", "egress[].hosts[]", "not-yet"),
+        ("Sidecar", "inboundConnectionPool.tcp.connectTimeout", "not-yet"),
         ("Service", "ports[].targetPort", "honoured"),
         ("EndpointSlice", "endpoints[].conditions.ready", "honoured"),
     ],
@@ -47,6 +55,17 @@ def test_a_field_has_the_support_of_the_nearest_mark_above_it(kind: str, path: s
     assert bool(field.reason) == (support != "honoured")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_model_has_a_json_schema(kind: str) -> None:
-    assert KINDS[kind].model.model_json_schema()["additionalProperties"] is False
+def test_a_field_of_a_kind_that_is_not_supported_has_the_reason_of_the_kind() -> None:
+    assert {field.reason for field in field_paths("Sidecar")} == {KINDS["Sidecar"].not_yet}
+
+
+def test_a_kind_is_named_whatever_the_case_of_its_letters() -> None:
+    assert kind_named("virtualservice") is KINDS["VirtualService"]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("VirtualServce", "did you mean VirtualService?"), ("x", "use Gateway, ")]
+)
+def test_a_kind_that_is_none_is_answered_with_advice(name: str, advice: str) -> None:
+    with pytest.raises(LookupError, match=re.escape(advice)):
+        kind_named(name)

@@ -176,15 +176,29 @@ def test_other_kinds_are_skipped_with_a_note(read: Reader) -> None:
         ---
         {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: s}}
         ---
-        {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a}}
+        {apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: e}}
         """)
     assert (loaded.resources, loaded.problems) == ((), ())
     assert [str(note).split(" is ")[0] for note in loaded.notes] == [
         "<stdin>:1:1: note: Deployment of apps/v1",
         "<stdin>:3:1: note: Gateway of gateway.networking.k8s.io/v1",
         "<stdin>:5:1: note: Service of serving.knative.dev/v1",
-        "<stdin>:7:1: note: AuthorizationPolicy of security.istio.io/v1",
+        "<stdin>:7:1: note: EnvoyFilter of networking.istio.io/v1alpha3",
     ]
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS.values() if kind.not_yet])
+def test_a_kind_that_is_not_supported_yet_is_skipped_with_a_note_that_names_it(read: Reader, kind: str) -> None:
+    loaded = read(f"{{apiVersion: {KINDS[kind].api_versions[0]}, kind: {kind}, metadata: {{name: a, namespace: n}}}}")
+    assert (loaded.resources, loaded.problems) == ((), ())
+    [note] = loaded.notes
+    assert note.message.startswith(f"{kind}/a.n is skipped; not supported yet: ")
+
+
+@pytest.mark.parametrize("kind", ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"])
+def test_the_note_about_a_security_policy_says_that_it_is_not_enforced(read: Reader, kind: str) -> None:
+    [note] = read(f"{{apiVersion: security.istio.io/v1, kind: {kind}, metadata: {{name: a}}}}").notes
+    assert "the policy is NOT enforced" in note.message
 
 
 @pytest.mark.parametrize(
@@ -205,6 +219,8 @@ def test_other_kinds_are_skipped_with_a_note(read: Reader) -> None:
         ),
         ("apiVersion: networking.istio.io/v1\nkind: workloadentry", "kind", "did you mean WorkloadEntry?"),
         ("apiVersion: networking.istio.io/v1\nkind: WorkloadEntri", "kind", "did you mean WorkloadEntry?"),
+        ("apiVersion: security.istio.io/v1\nkind: WorkloadEntry", "apiVersion", f"use {GROUP}/v1 or"),
+        (f"apiVersion: {GROUP}/v1\nkind: Telemetry", "apiVersion", "use telemetry.istio.io/v1 or"),
         ("apiVersion: v1\nkind: service", "kind", "did you mean Service?"),
         ("apiVersion: v1\nkind: [Service]", "kind", "expected text, got a list"),
     ],

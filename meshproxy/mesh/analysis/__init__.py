@@ -6,7 +6,8 @@ Rules:
    meant is left alone. What refers to a resource that is itself too broken to be read is not reported on top
    of that.
 2. Each problem stands where the user has to change something, and says what would be right.
-3. A check is a generator of problems over a `Scope`; `CHECKS` lists them all.
+3. A check is a generator of problems over a `Scope`; `CHECKS` lists them all. What only matters beside one app
+   is asked for by its workload: `sidecar_problems`, `sidecar_notes`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from ..mesh import Mesh
 from ..names import ROOT_NAMESPACE
 from . import conflicts, delegation, destination_rules, destinations, gateways, headers, services, shadowing
 from .scope import Scope
+from .sidecars import sidecar_notes, sidecar_problems
+
+__all__ = ["CHECKS", "Check", "analyse", "sidecar_notes", "sidecar_problems"]
 
 Check = Callable[[Scope], Iterator[Problem]]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from meshproxy.resources import Problem, Resource, VirtualService
 
+from ..advice import advice, listed
 from ..virtual_services import Rule, find_delegate, may_delegate, merge_rules, own_rules
-from .scope import Scope, advice, listed
+from .scope import Scope
 
 
 def unusable_delegates(scope: Scope) -> Iterator[Problem]:

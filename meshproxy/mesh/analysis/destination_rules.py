@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from meshproxy.resources import DestinationRule, Problem, Resource, Subset
 
+from ..advice import listed
 from ..destination_rules import visibility_of
 from ..names import fqdn
 from ..registry import Service
-from .scope import Scope, host_advice, listed
+from .scope import Scope, host_advice
 
 
 def unknown_hosts(scope: Scope) -> Iterator[Problem]:

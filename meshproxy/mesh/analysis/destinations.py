@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from meshproxy.resources import Destination, DestinationRule, Problem, Resource, VirtualService
 
+from ..advice import advice, listed
 from ..destination_rules import MergedRule
 from ..hosts import is_wildcard, subset_of
 from ..names import MESH_GATEWAY, fqdn
 from ..registry import Service
-from .scope import Scope, advice, host_advice, listed
+from .scope import Scope, host_advice
 
 
 class PlacedDestination(NamedTuple):

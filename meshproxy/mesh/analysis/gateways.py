@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from meshproxy.resources import Problem
 
+from ..advice import advice, listed
 from ..names import MESH_GATEWAY, gateway_name
 from ..virtual_services import MergedVirtualService, own_rules
-from .scope import Scope, advice, listed
+from .scope import Scope
 
 
 def unknown_gateways(scope: Scope) -> Iterator[Problem]:

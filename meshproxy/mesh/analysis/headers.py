@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from meshproxy.resources import HeaderOperations, Headers, Problem, Resource, VirtualService
 from meshproxy.snapshot import HEADER_OPERATORS
 
-from .scope import Scope, advice
+from ..advice import advice
+from .scope import Scope
 
 Path = tuple[str | int, ...]
 

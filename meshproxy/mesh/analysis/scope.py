@@ -1,21 +1,19 @@
-"""What a check may look at, and how it names what would be right."""
+"""What a check may look at, and which host it says was meant."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from meshproxy.resources import Resource, VirtualService
 
+from ..advice import listed, nearest
 from ..gateway import Admission, PlacedServer
 from ..mesh import Mesh
 from ..names import service_hostname
 from ..registry import Registry
 from ..virtual_services import MergedVirtualService
-
-MAX_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -49,19 +47,6 @@ class Scope:
         return iter(self.mesh.virtual_services.merged)
 
 
-def advice(name: str, known: Iterable[str], nothing: str, likely: Iterable[str] = ()) -> str:
-    """What would be right in place of `name`: what is likely, else the nearest name, else all there are.
-
-    Of `namespace/name`, the names are compared; they are what is mistyped.
-    """
-    names = sorted(set(known))
-    found = next((candidate for candidate in likely if candidate in names), None)
-    close = found or _nearest(name, {other.rpartition("/")[2]: other for other in names})
-    if close:
-        return f"did you mean {close!r}?"
-    return f"known are {listed(names)}" if names else nothing
-
-
 def host_advice(written: str, host: str, registry: Registry) -> str:
     """Which host of the mesh was meant by `written`, which stands for the unknown `host`.
 
@@ -71,21 +56,8 @@ def host_advice(written: str, host: str, registry: Registry) -> str:
     short = written.partition(".")[0]
     by_label = {known.partition(".")[0]: known for known in sorted(registry.hostnames)}
     spelt_out = service_hostname(*written.split(".")[:2]) if "." in written else host
-    meant = next((h for h in (spelt_out, by_label.get(short), _nearest(short, by_label)) if h in registry), None)
+    meant = next((h for h in (spelt_out, by_label.get(short), nearest(short, by_label)) if h in registry), None)
     if meant:
         return f"did you mean {meant!r}?"
     known = listed(sorted(registry.hostnames))
     return f"known are {known}" if known else "no Service or ServiceEntry declares any"
-
-
-def _nearest(name: str, known: Mapping[str, str]) -> str | None:
-    close = difflib.get_close_matches(name.rpartition("/")[2], known, n=1, cutoff=0.7)
-    return known[close[0]] if close else None
-
-
-def listed(names: Iterable[object], unit: str = "") -> str:
-    """Some names for a sentence; of many, only the first few."""
-    texts = [str(name) for name in names]
-    shown = ", ".join(texts[:MAX_LISTED])
-    more = len(texts) - MAX_LISTED
-    return f"{shown} and {more} more{unit}" if more > 0 else shown

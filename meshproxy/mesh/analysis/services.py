@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from meshproxy.resources import Problem, Resource, Service, ServiceEntry
 
+from ..advice import listed
 from ..declarations import selected_workloads
 from ..names import Visibility, service_hostname
-from .scope import Scope, listed
+from .scope import Scope
 
 
 def unknown_target_ports(scope: Scope) -> Iterator[Problem]:

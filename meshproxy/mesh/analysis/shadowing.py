@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from meshproxy.resources import Problem, Resource, VirtualService
 from meshproxy.snapshot import RouteMatch
 
+from ..advice import listed
 from ..covering import CoverIndex
 from ..matches import route_match
 from ..virtual_services import Match, MergedVirtualService, Path, Rule
-from .scope import Scope, listed
+from .scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

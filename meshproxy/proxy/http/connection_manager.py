@@ -1,10 +1,7 @@
 """What happens to every request and response of a listener, whatever the protocol: Envoy's HTTP connection manager.
 
-On the way in the path is normalised, headers that only the mesh may set are taken from clients, and the mesh's own are
-added; then the router is asked. On the way out failures become responses, and every response gets `date` and `server`.
-What is done to which header follows Envoy as Istio sets it up at a gateway (`use_remote_address: true`, no trusted
-hops, every client external):
-https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers
+On the way in the path is normalised, and the headers that proxies write for each other are put right; then the router
+is asked. On the way out failures become responses, and every response gets `date` and `server`.
 """
 
 from __future__ import annotations
@@ -20,39 +17,11 @@ from ...snapshot import HttpConnectionManager
 from . import path as paths
 from .departures import Departures
 from .failures import ABSOLUTE_PATH_REJECTED, INTERNAL_ERROR, UPGRADE_NOT_ALLOWED, Failure
+from .forwarded import at_edge, inside
 from .http1_codec import HeadLimits
 from .message import Request, Response, Service, set_header
 
 _log = logging.getLogger(__name__)
-
-# Set by the mesh for itself; from an external client they are forgeries.
-_INTERNAL_HEADERS = frozenset(
-    (
-        b"x-envoy-decorator-operation",
-        b"x-envoy-downstream-service-cluster",
-        b"x-envoy-downstream-service-node",
-        b"x-envoy-expected-rq-timeout-ms",
-        b"x-envoy-force-trace",
-        b"x-envoy-hedge-on-per-try-timeout",
-        b"x-envoy-internal",
-        b"x-envoy-ip-tags",
-        b"x-envoy-max-retries",
-        b"x-envoy-original-host",
-        b"x-envoy-original-path",
-        b"x-envoy-retriable-header-names",
-        b"x-envoy-retriable-status-codes",
-        b"x-envoy-retry-grpc-on",
-        b"x-envoy-retry-on",
-        b"x-envoy-upstream-alt-stat-name",
-        b"x-envoy-upstream-rq-per-try-timeout-ms",
-        b"x-envoy-upstream-rq-timeout-alt-response",
-        b"x-envoy-upstream-rq-timeout-ms",
-        b"x-envoy-upstream-stream-duration-ms",
-        b"x-forwarded-client-cert",
-    )
-)
-_SET_HERE = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-envoy-external-address", b"x-request-id"))
-_NOT_LEFT_AS_THEY_ARE = _INTERNAL_HEADERS | _SET_HERE
 
 
 class Telemetry(Protocol):
@@ -82,6 +51,7 @@ class ConnectionManager:
         self.draining = False
         """Every response is its connection's last."""
         self._router = router
+        self._forwarded = at_edge if config.use_remote_address else inside
         self._telemetry = telemetry
         self._server = config.server_name.encode()
         self._request_id = request_id or RequestIds()
@@ -122,27 +92,11 @@ class ConnectionManager:
 
     def _receive(self, request: Request) -> None:
         request.path = paths.normalize(request.path)
-        if request.path == b"*":
+        if not request.path.startswith(b"/") and request.method != b"CONNECT":
             raise Failure(ABSOLUTE_PATH_REJECTED)
         if request.upgrade and request.upgrade.lower() != b"websocket":
             raise Failure(UPGRADE_NOT_ALLOWED)
-        headers = request.headers
-        peer = request.peer
-        if _NOT_LEFT_AS_THEY_ARE.isdisjoint([name for name, _ in headers]):
-            headers += (
-                (b"x-forwarded-for", peer),
-                (b"x-forwarded-proto", request.scheme),
-                (b"x-envoy-external-address", peer),
-                (b"x-request-id", self._request_id()),
-            )
-            return
-        forwarded_for = [value for name, value in headers if name == b"x-forwarded-for" and value]
-        headers = [field for field in headers if field[0] not in _INTERNAL_HEADERS]
-        set_header(headers, b"x-forwarded-for", b",".join([*forwarded_for, peer]))
-        set_header(headers, b"x-forwarded-proto", request.scheme)
-        set_header(headers, b"x-envoy-external-address", peer)
-        set_header(headers, b"x-request-id", self._request_id())
-        request.headers = headers
+        request.headers = self._forwarded(request, self._request_id())
 
     def _finish_response(self, response: Response) -> None:
         headers = response.headers

@@ -19,7 +19,7 @@ class Watchable(Protocol):
 
 
 class Departures:
-    """The connections with a request under way, oldest first."""
+    """The connections with a request under way from which nobody reads, oldest first."""
 
     __slots__ = ("_patience_s", "_waiting")
 
@@ -28,11 +28,11 @@ class Departures:
         self._waiting: dict[Watchable, bool] = {}
 
     def enter(self, connection: Watchable) -> None:
-        """A request of this connection has been read whole."""
+        """It has a request under way, and whatever of that has yet to come is not being read."""
         self._waiting[connection] = False
 
     def leave(self, connection: Watchable) -> None:
-        """It has been answered."""
+        """It has been answered, or is being read from."""
         self._waiting.pop(connection, None)
 
     async def run(self) -> None:

@@ -124,7 +124,7 @@ class Http1ServerConnection(Http1Connection):
         self._manager.departures.enter(self)
         ended = keep_alive = False
         try:
-            if 0 <= head.framing <= len(self.buffer) and not request.upgrade:
+            if 0 <= head.framing <= len(self.buffer) and not (request.upgrade or head.method == b"CONNECT"):
                 request.body = self.buffer[: head.framing]
                 request.bytes_received = head.framing
                 self.buffer = self.buffer[head.framing :]
@@ -208,7 +208,8 @@ class Http1ServerConnection(Http1Connection):
         return request
 
     async def _serve_streaming(self, request: Request, head: RequestHead) -> bool:
-        body = request.body = _RequestBody(self, UNTIL_CLOSE if request.upgrade else head.framing, request)
+        # What follows the head of an upgrade or a CONNECT is in another protocol: no next request, even if refused.
+        body = request.body = _RequestBody(self, head.framing or UNTIL_CLOSE, request)
         keep_alive = False
         async with trio.open_nursery() as nursery:
             request.nursery = nursery

@@ -1,15 +1,18 @@
-"""A snapshot's conditions, compiled to functions.
+"""A snapshot's conditions, compiled to functions, each with the words that tell a person of it.
 
-Regular expressions are RE2's, as in Envoy: whoever writes one cannot make it slow (https://github.com/google/re2).
+A route's test is made of its conditions' own tests, so that what is told of a request and what is done with it cannot
+differ. Regular expressions are RE2's, as in Envoy: whoever writes one cannot make it slow
+(https://github.com/google/re2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import re2
 
-from ...snapshot import Exact, HeaderMatcher, Prefix, QueryParameterMatcher, RouteMatch, StringMatcher
+from ...snapshot import Exact, HeaderMatcher, Prefix, QueryParameterMatcher, Regex, RouteMatch, StringMatcher
 from ..http.message import Request
 
 StringTest = Callable[[bytes], bool]
@@ -17,16 +20,43 @@ RequestTest = Callable[[Request, bytes], bool]
 """Given a request and its path without the query."""
 
 
+class Condition(NamedTuple):
+    """One thing that a route asks of a request.
+
+    `text` says what, such as `header end-user is "a"`; `given` says what a request has there, such as `the request has
+    none`.
+    """
+
+    text: str
+    test: RequestTest
+    given: Callable[[Request, bytes], str]
+
+
 def route_test(match: RouteMatch) -> RequestTest:
     """Whether a request meets all of a route's conditions."""
-    path = path_test(match.path, match.case_sensitive)
-    others: Sequence[Callable[[Request], bool]] = [
-        *map(_header_test, match.headers),
-        *map(_query_parameter_test, match.query_parameters),
-    ]
+    path, *others = [condition.test for condition in conditions(match)]
     if not others:
-        return lambda request, request_path: path(request_path)
-    return lambda request, request_path: path(request_path) and all([test(request) for test in others])
+        return path
+    return lambda request, request_path: (
+        path(request, request_path) and all([test(request, request_path) for test in others])
+    )
+
+
+def conditions(match: RouteMatch) -> tuple[Condition, ...]:
+    """All that a route asks of a request; first of its path."""
+    return (
+        _path_condition(match),
+        *map(_header_condition, match.headers),
+        *map(_query_parameter_condition, match.query_parameters),
+    )
+
+
+def _path_condition(match: RouteMatch) -> Condition:
+    test = path_test(match.path, match.case_sensitive)
+    text = f"path {_verb(match.path)} {match.path.value}"
+    if not match.case_sensitive and not isinstance(match.path, Regex):
+        text += " in upper or lower case"
+    return Condition(text, lambda request, path: test(path), lambda request, path: f"it is {_text(path)}")
 
 
 def path_test(match: StringMatcher, case_sensitive: bool = True) -> StringTest:
@@ -54,17 +84,27 @@ def compile_regex(pattern: str) -> re2._Regexp[bytes]:
     return re2.compile(pattern.encode(), options)
 
 
-_REQUEST_PARTS: dict[str, Callable[[Request], bytes]] = {
-    ":method": lambda request: request.method,
-    ":authority": lambda request: request.authority,
-    "host": lambda request: request.authority,
-    ":scheme": lambda request: request.scheme,
-    ":path": lambda request: request.path,
+_REQUEST_PARTS: dict[str, tuple[str, Callable[[Request], bytes]]] = {
+    ":method": ("method", lambda request: request.method),
+    ":authority": ("authority", lambda request: request.authority),
+    "host": ("authority", lambda request: request.authority),
+    ":scheme": ("scheme", lambda request: request.scheme),
+    ":path": ("path with query", lambda request: request.path),
 }
 
 
-def _header_test(matcher: HeaderMatcher) -> Callable[[Request], bool]:
+def _header_condition(matcher: HeaderMatcher) -> Condition:
     values = _values(matcher.name)
+    part, _ = _REQUEST_PARTS.get(matcher.name, (f"header {matcher.name}", None))
+    test = _header_test(matcher, values)
+    return Condition(
+        f"{part} {_verb(matcher.match, matcher.invert)}{_quoted(matcher.match)}",
+        lambda request, path: test(request),
+        lambda request, path: _given(values(request)),
+    )
+
+
+def _header_test(matcher: HeaderMatcher, values: Callable[[Request], list[bytes]]) -> Callable[[Request], bool]:
     invert = matcher.invert
     if matcher.match is None:
         return lambda request: bool(values(request)) != invert
@@ -79,24 +119,33 @@ def _header_test(matcher: HeaderMatcher) -> Callable[[Request], bool]:
 
 
 def _values(name: str) -> Callable[[Request], list[bytes]]:
-    part = _REQUEST_PARTS.get(name)
-    if part is not None:
+    if name in _REQUEST_PARTS:
+        _, part = _REQUEST_PARTS[name]
         return lambda request: [part(request)]
     key = name.encode()
     return lambda request: [value for field, value in request.headers if field == key]
 
 
-def _query_parameter_test(matcher: QueryParameterMatcher) -> Callable[[Request], bool]:
+def _query_parameter_condition(matcher: QueryParameterMatcher) -> Condition:
     key = matcher.name.encode()
-    if matcher.match is None:
-        return lambda request: query_parameter(request.path, key) is not None
-    test = string_test(matcher.match)
+    test = _query_parameter_test(matcher.match)
 
-    def matches(request: Request) -> bool:
+    def given(request: Request, path: bytes) -> str:
         value = query_parameter(request.path, key)
-        return value is not None and test(value)
+        return _given(() if value is None else (value,))
 
-    return matches
+    return Condition(
+        f"query parameter {matcher.name} {_verb(matcher.match)}{_quoted(matcher.match)}",
+        lambda request, path: test(query_parameter(request.path, key)),
+        given,
+    )
+
+
+def _query_parameter_test(match: StringMatcher | None) -> Callable[[bytes | None], bool]:
+    if match is None:
+        return lambda value: value is not None
+    test = string_test(match)
+    return lambda value: value is not None and test(value)
 
 
 def query_parameter(path: bytes, key: bytes) -> bytes | None:
@@ -106,3 +155,28 @@ def query_parameter(path: bytes, key: bytes) -> bytes | None:
         if name == key:
             return value
     return None
+
+
+_VERBS: dict[type[StringMatcher] | None, tuple[str, str]] = {
+    Exact: ("is", "is not"),
+    Prefix: ("begins with", "does not begin with"),
+    Regex: ("matches", "does not match"),
+    None: ("is present", "is absent"),
+}
+
+
+def _verb(match: StringMatcher | None, invert: bool = False) -> str:
+    return _VERBS[None if match is None else type(match)][invert]
+
+
+def _quoted(match: StringMatcher | None) -> str:
+    return "" if match is None else f' "{match.value}"'
+
+
+def _given(values: Iterable[bytes]) -> str:
+    found = " and ".join(f'"{_text(value)}"' for value in values)
+    return f"the request has {found or 'none'}"
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

@@ -1,6 +1,7 @@
 """Where requests go.
 
 - `cluster`: a set of equal hosts; a service that sends each request to one of them.
+- `forward_proxy`: a cluster without endpoints, which sends each request where its own authority says.
 - `balancers`: the policies that choose the host, each with one method.
 - `host`: one endpoint with its connections and counters.
 - `dns`: keeps the hosts of a cluster of names in step with what the names resolve to.

@@ -49,6 +49,10 @@ class Cluster:
         self.hosts = hosts
         self._balancer = balancer(self.config.lb_policy, hosts, self._chance) if hosts else None
 
+    def close(self) -> None:
+        """Have no hosts any more, and close what is idle."""
+        self.update_hosts(())
+
     async def __call__(self, request: Request) -> Response:
         request.upstream_cluster = self.config.name
         if self._balancer is None:

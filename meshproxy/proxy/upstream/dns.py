@@ -54,11 +54,11 @@ class NameResolver:
                 _log.warning("cluster %s: cannot resolve %s: %s", self._cluster.config.name, address.host, error)
             hosts = self._known.setdefault(address.host, [])
         else:
-            hosts = self._known[address.host] = _preferred((info[0], str(info[4][0])) for info in found)
+            hosts = self._known[address.host] = preferred((info[0], str(info[4][0])) for info in found)
         return [SocketAddress(host, address.port) for host in hosts]
 
 
-def _preferred(found: Iterable[tuple[int, str]]) -> list[str]:
+def preferred(found: Iterable[tuple[int, str]]) -> list[str]:
     """Of addresses with their families, those of IPv4; only where there are none, those of IPv6 (V4_PREFERRED).
 
     Istio asks for IPv4 alone on machines that have it. `localhost` is often both, and its servers often only the first.

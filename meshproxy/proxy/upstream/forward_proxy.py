@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import socket
 from collections import OrderedDict
-from collections.abc import Collection
-from ipaddress import ip_address
 
 import trio
 
@@ -21,6 +19,7 @@ from ..http.failures import DNS_RESOLUTION_FAILED, INVALID_AUTHORITY, LOOP_DETEC
 from ..http.message import Request, Response
 from .balancers import Chance
 from .cluster import Cluster
+from .dns import preferred
 from .host import Host
 
 _DEFAULT_PORT = 80
@@ -29,15 +28,12 @@ _FRESH_S = 60.0
 
 
 class ForwardProxy:
-    """A running cluster of type `DYNAMIC_FORWARD_PROXY`; it sends nothing to `own`, the listeners it is behind."""
+    """A running cluster of type `DYNAMIC_FORWARD_PROXY`."""
 
-    def __init__(
-        self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance, own: Collection[SocketAddress]
-    ) -> None:
+    def __init__(self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance) -> None:
         self.config = config
         self.stats = stats
         self._chance = chance
-        self._own = own
         self._destinations: OrderedDict[SocketAddress, _Destination] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -48,6 +44,12 @@ class ForwardProxy:
         """The hosts of all remembered destinations."""
         return [host for destination in self._destinations.values() for host in destination.cluster.hosts]
 
+    def close(self) -> None:
+        """Forget all destinations, and close what is idle."""
+        for destination in self._destinations.values():
+            destination.cluster.close()
+        self._destinations.clear()
+
     async def __call__(self, request: Request) -> Response:
         address = destination_of(request.authority)
         destination = self._destinations.get(address)
@@ -56,12 +58,15 @@ class ForwardProxy:
         self._destinations.move_to_end(address)
         if trio.current_time() >= destination.stale_at:
             await self._look_up(address, destination)
+        # A request for the very address that it came in by would come in by it again, and again.
+        if any(host.name == request.local_address for host in destination.cluster.hosts):
+            raise Failure(LOOP_DETECTED)
         return await destination.cluster(request)
 
     def _remember(self, address: SocketAddress) -> _Destination:
         if len(self._destinations) >= _MAX_DESTINATIONS:
             _, forgotten = self._destinations.popitem(last=False)
-            forgotten.cluster.update_hosts(())
+            forgotten.cluster.close()
         destination = self._destinations[address] = _Destination(
             Cluster(snapshot.Cluster(self.config.name, ()), self.stats, self._chance)
         )
@@ -72,20 +77,9 @@ class ForwardProxy:
             found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise Failure(DNS_RESOLUTION_FAILED) from error
-        addresses = dict.fromkeys(SocketAddress(str(info[4][0]), address.port) for info in found)
-        if any(_leads_to(one, own) for one in addresses for own in self._own):
-            raise Failure(LOOP_DETECTED)
-        destination.cluster.update_hosts(Endpoint(one) for one in addresses)
+        hosts = preferred((info[0], str(info[4][0])) for info in found)
+        destination.cluster.update_hosts(Endpoint(SocketAddress(host, address.port)) for host in hosts)
         destination.stale_at = trio.current_time() + _FRESH_S
-
-
-def _leads_to(address: SocketAddress, listener: SocketAddress) -> bool:
-    """Whether a connection to `address` is one to `listener`. What else a wildcard address stands for, is not known."""
-    if address.port != listener.port:
-        return False
-    if ip_address(listener.host).is_unspecified:
-        return ip_address(address.host).is_loopback
-    return address.host == listener.host
 
 
 class _Destination:

@@ -1,0 +1,205 @@
+"""`meshproxy explain`: what becomes of a request, and why, without sending anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from ..mesh import Mesh, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
+from ..mesh.advice import advice, listed
+from ..mesh.gateway import PlacedServer, merge_servers, selected_gateways
+from ..mesh.names import gateway_name
+from ..proxy.routing.explain import explain as explain_request
+from ..resources import DEFAULT_NAMESPACE, VirtualService
+from ..snapshot import Listener, Origin, Snapshot, SocketAddress, VirtualHost
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count, namespace_option, read
+from .explanation import Story, as_dict, show
+from .serving import fail
+
+_HTTP_PORT = 80
+_OUTBOUND = SocketAddress("127.0.0.1", 15001)
+_APP = SocketAddress("127.0.0.1", 9000)  # no request is explained that would get there
+
+
+class Url(click.ParamType[tuple[str, str]]):
+    """A URL as authority and target; whatever else it may be, the proxy decides about that."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        parts = _URL.match(value)
+        assert parts is not None
+        scheme, authority, target = parts.groups()
+        if scheme and scheme.lower() != "http":
+            self.fail(f"{value!r} is not for HTTP without TLS; write it as http://example.com/path", param, ctx)
+        # As clients do: no credentials, no fragment, and a path in any case.
+        return authority.rpartition("@")[2], target if target.startswith("/") else f"/{target}"
+
+
+_URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([^#]*)")
+
+
+class HeaderField(click.ParamType[tuple[str, str]]):
+    """`name: value`."""
+
+    name = "name: value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, colon, text = value.partition(":")
+        if not name or not colon:
+            self.fail(f"{value!r} is not a header; write it as 'end-user: tester'", param, ctx)
+        return name, text.strip(" \t")
+
+
+@click.command()
+@click.option(
+    "-f", "paths", multiple=True, required=True, metavar="PATH", help="A file, a folder, or - for stdin. Repeatable."
+)
+@click.option("--gateway", metavar="[NS/]NAME", help="The Gateway that the request comes to.")
+@click.option("--workload", metavar="NAME[.NAMESPACE]", help="The WorkloadEntry whose app sends it, by its sidecar.")
+@click.option("-H", "headers", type=HeaderField(), multiple=True, help="A header of the request. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
+@namespace_option
+@click.argument("method")
+@click.argument("url", type=Url())
+def explain(
+    paths: tuple[str, ...],
+    gateway: str | None,
+    workload: str | None,
+    headers: tuple[tuple[str, str], ...],
+    as_json: bool,
+    namespace: str,
+    method: str,
+    url: tuple[str, str],
+) -> None:
+    """Tell what becomes of a request, and why, without sending anything.
+
+    Listener, virtual host, rule and destinations, with the file and line of each; the rules that were tried before, and
+    what failed in each; every rewrite and header change. Where there are several listeners, --gateway, --workload or
+    the URL's port says which is meant. Exits with 0 when a rule is found, 1 when none is, 2 when there is nothing to
+    ask.
+
+    \b
+    Example:
+      meshproxy explain -f policies/quickstart GET http://localhost/reviews -H 'x-preview: yes'
+    """
+    if gateway is not None and workload is not None:
+        fail("give one of --gateway and --workload, not both", EXIT_UNUSABLE)
+    authority, target = url
+    configuration = _configuration(paths, namespace if workload is None else workload.partition(".")[2] or "default")
+    mesh = configuration.mesh
+    if workload is None:
+        snapshot, listener, origins = _at_gateway(mesh, gateway, _port(authority), namespace)
+    else:
+        snapshot, listener, origins = _at_workload(mesh, workload)
+    head = _head(method, authority, target, headers)
+    explanation = explain_request(snapshot, listener, head)
+    host = explanation.virtual_host
+    story = Story(
+        f"{method} {f'http://{authority}' if authority else ''}{target}",
+        explanation,
+        origins,
+        _hosts_written(mesh, host) if host else (),
+    )
+    if as_json:
+        click.echo(json.dumps(as_dict(story), indent=1))
+    else:
+        show(story)
+    sys.exit(0 if explanation.route else EXIT_PROBLEMS)
+
+
+def _configuration(paths: Sequence[str], namespace: str) -> Configuration:
+    configuration = read(paths, namespace)
+    for note in configuration.notes:
+        click.echo(click.style(str(note), dim=True), err=True)
+    for problem in configuration.problems:
+        click.echo(problem, err=True)
+    if configuration.problems:
+        fail(f"nothing would run: {count(len(configuration.problems), 'problem')} to mend first", EXIT_UNUSABLE)
+    return configuration
+
+
+def _head(method: str, authority: str, target: str, headers: Sequence[tuple[str, str]]) -> bytes:
+    """The request as a client would send it. What is wrong with it, the proxy will tell."""
+    lines = [f"{method} {target} HTTP/1.1"]
+    if authority and not any(name.lower() == "host" for name, _ in headers):
+        lines.append(f"host: {authority}")
+    lines += [f"{name}: {value}" for name, value in headers]
+    return os.fsencode("\r\n".join((*lines, "", "")))
+
+
+def _port(authority: str) -> int | None:
+    port = authority.rpartition(":")[2]
+    return int(port) if port != authority and port.isdigit() else None
+
+
+def _at_workload(mesh: Mesh, workload: str) -> tuple[Snapshot, Listener, tuple[Origin, ...]]:
+    try:
+        entry = find_workload(mesh, workload)
+    except UnknownWorkload as error:
+        fail(str(error), EXIT_UNUSABLE)
+    snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND)
+    listener = next(one for one in snapshot.listeners if one.address == _OUTBOUND)
+    position = entry.position("metadata", "name")
+    return snapshot, listener, (Origin(position.file, position.line, entry.id),)
+
+
+def _at_gateway(
+    mesh: Mesh, gateway: str | None, port: int | None, namespace: str
+) -> tuple[Snapshot, Listener, tuple[Origin, ...]]:
+    """A listener of the gateway that runs `gateway`, or of one that runs all Gateways; the only one, or by its port."""
+    name = None if gateway is None else gateway_name(gateway, DEFAULT_NAMESPACE)
+    if name is not None and name not in mesh.gateways:
+        fail(f"no Gateway {name!r}; {advice(name, mesh.gateways, 'there are none')}", EXIT_UNUSABLE)
+    labels = None if name is None else mesh.gateways[name].spec.selector
+    snapshot = gateway_snapshot(mesh, selector=labels, namespace=namespace)
+    merged = merge_servers(selected_gateways(mesh, labels))
+    known = [
+        (listener, [server for server in servers if name in (None, server.gateway_name)])
+        for listener, servers in zip(snapshot.listeners, merged.values(), strict=True)
+    ]
+    known = [(listener, servers) for listener, servers in known if servers]
+    found = known
+    if len(known) > 1:
+        found = [(listener, servers) for listener, servers in known if listener.address.port == (port or _HTTP_PORT)]
+    if len(found) != 1:
+        _undecided(known)
+    listener, servers = found[0]
+    return snapshot, listener, tuple(map(_server_origin, servers))
+
+
+def _undecided(known: Sequence[tuple[Listener, Sequence[PlacedServer]]]) -> NoReturn:
+    if not known:
+        fail("no Gateway with a port for HTTP: there is nothing to ask", EXIT_UNUSABLE)
+    choices = (
+        f"\n  {listener.address} of {listed(dict.fromkeys(server.gateway_name for server in servers))}"
+        for listener, servers in known
+    )
+    fail(f"which listener? Say it by the URL's port or by --gateway:{''.join(choices)}", EXIT_UNUSABLE)
+
+
+def _server_origin(server: PlacedServer) -> Origin:
+    position = server.gateway.position("spec", "servers", server.place)
+    return Origin(position.file, position.line, server.gateway.id, f"spec.servers[{server.place}]")
+
+
+def _hosts_written(mesh: Mesh, host: VirtualHost) -> tuple[Origin, ...]:
+    """Where the hosts of a virtual host are written: in the resources that its routes come from."""
+    origins = {
+        root.resource: root for route in host.routes if (root := route.origin and (route.origin.root or route.origin))
+    }
+    for service in mesh.of(VirtualService):
+        if service.id in origins:
+            position = service.position("spec", "hosts")
+            origins[service.id] = Origin(position.file, position.line, service.id, "spec.hosts")
+    return tuple(origins.values())

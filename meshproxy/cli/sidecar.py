@@ -1,0 +1,89 @@
+"""`meshproxy sidecar`: a proxy beside one app, for the requests that come to it and for those that it makes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+import click
+
+from ..mesh import UnknownWorkload, find_workload, sidecar_notes, sidecar_problems, sidecar_snapshot
+from ..proxy.worker import Worker
+from ..snapshot import SocketAddress
+from . import app as apps
+from .configuration import EXIT_PROBLEMS, read
+from .parameters import Address
+from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
+
+
+@click.command()
+@click.option(
+    "-f", "paths", multiple=True, required=True, metavar="PATH", help="A file, a folder, or - for stdin. Repeatable."
+)
+@click.option("--workload", required=True, metavar="NAME[.NAMESPACE]", help="The WorkloadEntry that the app is.")
+@click.option("--app", type=Address(), required=True, help="Where the app listens.")
+@click.option(
+    "--outbound",
+    type=Address(),
+    default="127.0.0.1:15001",
+    show_default=True,
+    help="Where the app finds the mesh: its HTTP proxy.",
+)
+@click.option(
+    "--outbound-policy",
+    type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
+    default="ALLOW_ANY",
+    show_default=True,
+    help="What happens to requests for hosts that no resource names: passed on, or refused.",
+)
+@serving_options
+@click.argument("command", nargs=-1, metavar="[-- CMD ...]")
+def sidecar(
+    paths: tuple[str, ...],
+    workload: str,
+    app: SocketAddress,
+    outbound: SocketAddress,
+    outbound_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
+    admin: SocketAddress | None,
+    access_log: str | None,
+    drain_time: float,
+    command: tuple[str, ...],
+    **http: Any,
+) -> None:
+    """Run a sidecar beside an app.
+
+    Requests to the workload's address and ports reach the app; what the app sends to its HTTP proxy is routed by the
+    mesh's policies. With CMD the app is started as a child, with HTTP_PROXY, NO_PROXY and PORT set; signals are passed
+    on to it, its exit code is returned, and there is no access log unless --access-log asks for one.
+
+    \b
+    Example:
+      meshproxy sidecar -f policies/canary --workload reviews-v1 --app 127.0.0.1:9001 -- \\
+        python -m http.server 9001
+    """
+    prepare()
+    configuration = read(paths)
+    try:
+        entry = find_workload(configuration.mesh, workload)
+    except UnknownWorkload as error:
+        refuse_problems(configuration)
+        fail(str(error), EXIT_PROBLEMS)
+    refuse_problems(
+        configuration.with_more(
+            sidecar_problems(configuration.mesh, entry, app=app, outbound=outbound),
+            sidecar_notes(configuration.mesh, entry),
+        )
+    )
+    snapshot = sidecar_snapshot(
+        configuration.mesh,
+        workload=entry,
+        app=app,
+        outbound=outbound,
+        outbound_policy=outbound_policy,
+        **http,
+    )
+    probe = apps.AppProbe(app)
+    child = apps.Child(command, apps.environment(app, outbound)) if command else None
+    with open_access_log(access_log or ("off" if command else "-")) as log:
+        worker = Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, trouble=lambda: probe.trouble)
+        sys.exit(serve(worker, probe=probe, child=child))

@@ -1,0 +1,114 @@
+"""What a sidecar runs: the listeners where its workload is called, and the one that its app calls others by.
+
+Sources: Istio's `buildInboundListeners` and `buildHTTPProxy`, `buildCatchAllVirtualHost`, and for the headers
+`GetProxyHeaders`. A sidecar stands inside the mesh on both sides: it leaves what a request says of its origin as it
+is, where a gateway would not believe it (`use_remote_address`).
+
+Differences from Istio, on purpose:
+
+1. Connections are not captured, so that each inbound listener has the workload's own address and port, and the app
+   listens elsewhere; nothing that no service leads to is passed on to it.
+2. `ALLOW_ANY` sends a request to where its authority says, as `ALLOW_ANY_DYNAMIC_DNS` does: there is no original
+   destination to send it to.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Unpack
+
+from meshproxy.resources import DEFAULT_NAMESPACE, Resource, WorkloadEntry
+from meshproxy.snapshot import (
+    Action,
+    Address,
+    Cluster,
+    DirectResponseAction,
+    HttpConnectionManager,
+    Listener,
+    Route,
+    RouteAction,
+    RouteConfiguration,
+    RouteMatch,
+    Snapshot,
+    SocketAddress,
+    VirtualHost,
+    WeightedCluster,
+)
+
+from .advice import listed, nearest
+from .clusters import Targets
+from .http_options import HttpOptions
+from .inbound import inbound_cluster, inbound_routes, served_ports
+from .mesh import Mesh
+from .outbound import outbound_virtual_hosts
+from .workloads import Workload
+
+OutboundPolicy = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
+
+PASSTHROUGH_CLUSTER = "PassthroughCluster"
+
+
+class UnknownWorkload(LookupError):
+    """No WorkloadEntry has this name; the message says which ones there are."""
+
+
+def find_workload(mesh: Mesh, name: str) -> Resource[WorkloadEntry]:
+    """The WorkloadEntry called `NAME` in the default namespace, or `NAME.NAMESPACE`. Raises `UnknownWorkload`."""
+    entries = mesh.of(WorkloadEntry)
+    by_name = {f"{entry.name}.{entry.namespace}": entry for entry in entries}
+    found = by_name.get(name) or by_name.get(f"{name}.{DEFAULT_NAMESPACE}")
+    if found is not None:
+        return found
+    known = {entry.name: full for full, entry in by_name.items()} | {full: full for full in by_name}
+    close = nearest(name, known)
+    others = f"known are {listed(sorted(by_name))}" if by_name else "there are none"
+    raise UnknownWorkload(f"no WorkloadEntry {name!r}; {f'did you mean {close!r}?' if close else others}")
+
+
+def sidecar_snapshot(
+    mesh: Mesh,
+    *,
+    workload: Resource[WorkloadEntry],
+    app: Address,
+    outbound: SocketAddress,
+    outbound_policy: OutboundPolicy = "ALLOW_ANY",
+    **http: Unpack[HttpOptions],
+) -> Snapshot:
+    """What the sidecar of a workload runs.
+
+    It listens at the workload's address, on the port behind each HTTP port of the services that select it, for
+    requests to the app at `app`; and at `outbound` for the app's own requests. `outbound_policy` decides about those
+    for hosts that no resource names. `sidecar_problems` finds the addresses that cannot be.
+    """
+    targets = Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules)
+    listeners = [_listener(outbound, _outbound_routes(mesh, workload, targets, outbound_policy), http)]
+    clusters = list(targets.clusters())
+    if outbound_policy == "ALLOW_ANY":
+        clusters.append(Cluster(PASSTHROUGH_CLUSTER, (), type="DYNAMIC_FORWARD_PROXY"))
+    for number, inbound in served_ports(mesh, workload).items():
+        address = SocketAddress(workload.spec.address or "", number)
+        listeners.append(_listener(address, inbound_routes(number, inbound), http))
+        clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules))
+    return Snapshot(tuple(listeners), tuple(clusters))
+
+
+def _listener(address: SocketAddress, routes: RouteConfiguration, http: HttpOptions) -> Listener:
+    manager = HttpConnectionManager(routes, use_remote_address=False, **http)
+    return Listener(f"{address.host}_{address.port}", address, manager)
+
+
+def _outbound_routes(
+    mesh: Mesh, workload: Resource[WorkloadEntry], targets: Targets, policy: OutboundPolicy
+) -> RouteConfiguration:
+    labels = Workload.of(workload.spec, workload.labels).labels
+    hosts = outbound_virtual_hosts(mesh.virtual_services, labels, targets)
+    return RouteConfiguration("http_proxy", (*hosts, _CATCH_ALL[policy]), ignore_port_in_host_matching=False)
+
+
+def _catch_all(name: str, action: Action) -> VirtualHost:
+    return VirtualHost(name, ("*",), (Route(name, RouteMatch(), action),))
+
+
+_CATCH_ALL: dict[OutboundPolicy, VirtualHost] = {
+    "ALLOW_ANY": _catch_all("allow_any", RouteAction((WeightedCluster(PASSTHROUGH_CLUSTER),))),
+    "REGISTRY_ONLY": _catch_all("block_all", DirectResponseAction(502)),
+}

@@ -1,0 +1,76 @@
+"""The headers by which proxies tell each other of a request: who sent it, how it came, what it is called.
+
+At the edge of the mesh nothing that a client says of itself is believed; inside it, what the edge has said is kept. The
+two functions do to which header what Envoy does as Istio sets it up, with `use_remote_address: true` at a gateway and
+`false` at a sidecar (no trusted hops, every client external):
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers
+"""
+
+from __future__ import annotations
+
+from .message import Headers, Request, header, remove_headers, set_header
+
+# What steers Envoy, set for itself by the proxy that is asked; from a client it is a forgery, inside the mesh too.
+_STEERING = frozenset(
+    (
+        b"x-envoy-expected-rq-timeout-ms",
+        b"x-envoy-force-trace",
+        b"x-envoy-hedge-on-per-try-timeout",
+        b"x-envoy-internal",
+        b"x-envoy-ip-tags",
+        b"x-envoy-max-retries",
+        b"x-envoy-retriable-header-names",
+        b"x-envoy-retriable-status-codes",
+        b"x-envoy-retry-grpc-on",
+        b"x-envoy-retry-on",
+        b"x-envoy-upstream-alt-stat-name",
+        b"x-envoy-upstream-rq-per-try-timeout-ms",
+        b"x-envoy-upstream-rq-timeout-alt-response",
+        b"x-envoy-upstream-rq-timeout-ms",
+        b"x-envoy-upstream-stream-duration-ms",
+        b"x-forwarded-client-cert",
+    )
+)
+# What one proxy of the mesh tells the next.
+_TOLD_INSIDE = frozenset(
+    (
+        b"x-envoy-decorator-operation",
+        b"x-envoy-downstream-service-cluster",
+        b"x-envoy-downstream-service-node",
+        b"x-envoy-original-host",
+        b"x-envoy-original-path",
+    )
+)
+_FORGED_AT_EDGE = _STEERING | _TOLD_INSIDE
+_SET_AT_EDGE = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-envoy-external-address", b"x-request-id"))
+_CHANGED_AT_EDGE = _FORGED_AT_EDGE | _SET_AT_EDGE
+
+
+def at_edge(request: Request, request_id: bytes) -> Headers:
+    """The headers of a request from outside the mesh, as the mesh shall see them."""
+    headers, peer = request.headers, request.peer
+    if _CHANGED_AT_EDGE.isdisjoint([name for name, _ in headers]):
+        return [
+            *headers,
+            (b"x-forwarded-for", peer),
+            (b"x-forwarded-proto", request.scheme),
+            (b"x-envoy-external-address", peer),
+            (b"x-request-id", request_id),
+        ]
+    forwarded_for = [value for name, value in headers if name == b"x-forwarded-for" and value]
+    headers = remove_headers(headers, _FORGED_AT_EDGE)
+    set_header(headers, b"x-forwarded-for", b",".join([*forwarded_for, peer]))
+    set_header(headers, b"x-forwarded-proto", request.scheme)
+    set_header(headers, b"x-envoy-external-address", peer)
+    set_header(headers, b"x-request-id", request_id)
+    return headers
+
+
+def inside(request: Request, request_id: bytes) -> Headers:
+    """The headers of a request that an app or another proxy of the mesh sent: only what is missing is added."""
+    headers = remove_headers(request.headers, _STEERING)
+    if header(headers, b"x-forwarded-proto") is None:
+        headers.append((b"x-forwarded-proto", request.scheme))
+    if header(headers, b"x-request-id") is None:
+        headers.append((b"x-request-id", request_id))
+    return headers

@@ -1,0 +1,358 @@
+"""What a listener would do with a request, told without sending anything.
+
+It is found by doing it: the request's bytes go through the codec, the connection manager, the router and the route's
+own service, as they would in a worker. Only two things stand in for what does I/O. A cluster is a service that keeps
+what it is sent, and answers with the headers that the route might change; chance is told which destination to choose,
+and each of them gets its turn. Nothing waits then, so that each run is one step of a coroutine and needs no event loop.
+
+One thing is not known before it happens: which endpoint a cluster picks. Where there are several, what a header would
+say of it (`%UPSTREAM_HOST%`) is `ANY_ENDPOINT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from ...snapshot import Cluster, Endpoint, Listener, Route, RouteAction, Snapshot, SocketAddress, VirtualHost
+from ...snapshot import WeightedCluster as Weighted
+from ..http.connection_manager import ConnectionManager
+from ..http.departures import Departures
+from ..http.failures import CLUSTER_NOT_FOUND, NO_HEALTHY_UPSTREAM, Failure
+from ..http.http1_codec import RequestHead, read_request_head
+from ..http.message import Headers, Request, Response, Service
+from ..upstream.forward_proxy import destination_of
+from .actions import action
+from .matchers import conditions
+from .router import CompiledRoute, Domain, Router
+
+CLIENT = SocketAddress("192.0.2.1", 49152)
+"""Where a request comes from unless it is said: an address for documentation (RFC 5737)."""
+
+REQUEST_ID = b"00000000-0000-4000-8000-000000000000"
+"""Every request's x-request-id, which otherwise is a random one."""
+
+ANY_ENDPOINT = "(any endpoint)"
+
+Field = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request at one place on its way."""
+
+    method: str
+    scheme: str
+    authority: str
+    path: str
+    headers: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChange:
+    """What becomes of a header: `values` take the place of all it had (`set`), or come after them (`append`)."""
+
+    name: str
+    operation: Literal["set", "append", "remove"]
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A rule that the request does not meet: the first of its conditions that fails, and what the request has there."""
+
+    route: Route
+    failed: str
+    given: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response from the proxy itself. `flags` and `details` are those of the access log; `date` is left out."""
+
+    status: int
+    headers: tuple[Field, ...]
+    body: str
+    flags: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One of a route's destinations, which gets `share` of its requests, a number up to 1.
+
+    `request` is what an endpoint receives, after `request_changes`; `response_changes` are made to what it answers. If
+    nothing can be sent, `request` is None and `answer` is the client's.
+    """
+
+    name: str
+    cluster: Cluster | None
+    share: float
+    endpoints: tuple[Endpoint, ...]
+    request: Head | None
+    request_changes: tuple[HeaderChange, ...]
+    response_changes: tuple[HeaderChange, ...]
+    answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a listener does with a request.
+
+    `received` is what the client says, None if it is no request. `request` is the same as routes see it, after
+    `header_changes`; None if it does not get that far. `domain` is the one of `virtual_host` that the request's host
+    found. `route` is the rule that it meets, after those `tried` in vain; then it goes to one of `destinations`. If
+    there are none, `answer` is the client's.
+    """
+
+    listener: Listener
+    received: Head | None = None
+    request: Head | None = None
+    header_changes: tuple[HeaderChange, ...] = ()
+    virtual_host: VirtualHost | None = None
+    domain: str = ""
+    tried: tuple[Tried, ...] = ()
+    route: Route | None = None
+    destinations: tuple[Destination, ...] = ()
+    answer: Answer | None = None
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the rule asks of a request."""
+        return () if self.route is None else tuple(condition.text for condition in conditions(self.route.match))
+
+
+def explain(snapshot: Snapshot, listener: Listener, head: bytes, client: SocketAddress = CLIENT) -> Explanation:
+    """What `listener` does with the request whose head, to the empty line, is `head`."""
+    return Explainer(snapshot, listener).explain(head, client)
+
+
+class Explainer:
+    """A listener's stack with stand-ins, compiled once for many requests."""
+
+    def __init__(self, snapshot: Snapshot, listener: Listener) -> None:
+        self._listener = listener
+        self._clusters = {cluster.name: cluster for cluster in snapshot.clusters}
+        self._router = Router(listener.http.route_config, self._action)
+        self._manager = ConnectionManager(
+            listener.http, self._observed, _Unheard(), Departures(), request_id=lambda: REQUEST_ID
+        )
+        self._chance = 0.0
+        self._run = _Run()
+
+    def explain(self, head: bytes, client: SocketAddress = CLIENT) -> Explanation:
+        """What becomes of a request; raises `ValueError` if `head` does not end with an empty line."""
+        try:
+            found = read_request_head(head, self._manager.limits)
+        except Failure as failure:
+            response = self._manager.refuse(failure, client.host.encode())
+            return Explanation(self._listener, answer=_answer(response, failure.kind.flags, failure.details))
+        if found is None:
+            raise ValueError("the head of a request ends with an empty line")
+        received, _ = found
+        run = self._run_with(0.0, received, client)
+        route = run.found.route if run.found else None
+        forwards = isinstance(route.action, RouteAction) if route else False
+        return Explanation(
+            self._listener,
+            received=_head(self._request(received, client)),
+            request=run.seen,
+            header_changes=_changes(received.headers, run.headers_seen),
+            virtual_host=run.domain.host if run.domain else None,
+            domain=run.domain.name if run.domain else "",
+            tried=run.tried,
+            route=route,
+            destinations=tuple(self._destinations(received, client, route)) if route else (),
+            answer=None if forwards else run.answer,
+        )
+
+    def _destinations(self, received: RequestHead, client: SocketAddress, route: Route) -> Iterator[Destination]:
+        if not isinstance(route.action, RouteAction):
+            return
+        total = sum(weighted.weight for weighted in route.action.clusters)
+        before = 0
+        for weighted in route.action.clusters:
+            run = self._run_with((before + weighted.weight / 2) / total, received, client)
+            before += weighted.weight
+            yield self._destination(weighted, total, run)
+
+    def _destination(self, weighted: Weighted, total: int, run: _Run) -> Destination:
+        sent = run.sent is not None
+        return Destination(
+            name=weighted.cluster,
+            cluster=self._clusters.get(weighted.cluster),
+            share=weighted.weight / total,
+            endpoints=run.endpoints,
+            request=run.sent,
+            request_changes=_changes(run.headers_seen, run.headers_sent) if sent else (),
+            response_changes=_changes(run.upstream_headers, run.response.headers) if sent else (),
+            answer=None if sent else run.answer,
+        )
+
+    def _run_with(self, chance: float, received: RequestHead, client: SocketAddress) -> _Run:
+        self._chance = chance
+        run = self._run = _Run()
+        request = self._request(received, client)
+        run.response = _completed(self._manager(request))
+        run.answer = _answer(run.response, request.flags, request.details)
+        return run
+
+    def _request(self, head: RequestHead, client: SocketAddress) -> Request:
+        """The request as a server connection makes it."""
+        request = Request()
+        request.method = head.method
+        request.path = head.path
+        request.authority = head.authority
+        request.scheme = b"http"
+        request.headers = list(head.headers)
+        request.body = b""
+        request.nursery = None
+        request.upgrade = b"" if head.http10 or head.framing or head.upgrade.lower() == b"h2c" else head.upgrade
+        request.http10 = head.http10
+        request.protocol = b"HTTP/1.0" if head.http10 else b"HTTP/1.1"
+        request.peer = client.host.encode()
+        request.peer_address = str(client)
+        request.local_address = str(self._listener.address)
+        request.arrived = request.started = 0.0
+        request.original_path = None
+        request.bytes_received = request.bytes_sent = request.response_code = 0
+        request.route_name = request.upstream_cluster = request.upstream_host = ""
+        request.flags = request.details = ""
+        request.service_time_ms = -1
+        return request
+
+    async def _observed(self, request: Request) -> Response:
+        """The router, which is asked twice: for what it finds, and for what comes of it."""
+        run = self._run
+        run.seen, run.headers_seen = _head(request), list(request.headers)
+        run.domain, run.found = self._router.domain(request), self._router.find(request)
+        run.tried = tuple(_tried(run.domain, run.found, request))
+        return await self._router(request)
+
+    def _action(self, route: Route) -> Service:
+        return action(route, self._stand_in, lambda: self._chance)
+
+    def _stand_in(self, name: str) -> Service:
+        """A cluster that sends nothing."""
+        cluster = self._clusters.get(name)
+
+        async def stand_in(request: Request) -> Response:
+            if cluster is None:
+                raise Failure(CLUSTER_NOT_FOUND)
+            request.upstream_cluster = name
+            run = self._run
+            run.endpoints = _endpoints(cluster, request)
+            if not run.endpoints:
+                raise Failure(NO_HEALTHY_UPSTREAM)
+            request.upstream_host = str(run.endpoints[0].address) if len(run.endpoints) == 1 else ANY_ENDPOINT
+            run.sent, run.headers_sent = _head(request), list(request.headers)
+            run.upstream_headers = [(name.encode(), b"-") for name in _changeable(run.found)]
+            return Response(200, list(run.upstream_headers))
+
+        return stand_in
+
+
+class _Run:
+    """What is seen of one request on its way."""
+
+    response: Response
+    answer: Answer
+
+    def __init__(self) -> None:
+        self.seen: Head | None = None
+        self.headers_seen: Headers = []
+        self.domain: Domain | None = None
+        self.found: CompiledRoute | None = None
+        self.tried: tuple[Tried, ...] = ()
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.sent: Head | None = None
+        self.headers_sent: Headers = []
+        self.upstream_headers: Headers = []
+
+
+class _Unheard:
+    """Telemetry of what has not happened."""
+
+    def request_finished(self, request: Request, duration_s: float) -> None: ...
+
+    def head_refused(self, failure: Failure, response: Response, peer: bytes) -> None: ...
+
+
+T = TypeVar("T")
+
+
+def _completed(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of what could wait, but does not."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise RuntimeError(f"{coroutine!r} waits for something outside")
+
+
+def _tried(domain: Domain | None, found: CompiledRoute | None, request: Request) -> Iterator[Tried]:
+    path = request.path.partition(b"?")[0]
+    for compiled in domain.routes if domain else ():
+        if compiled is found:
+            return
+        failed = next(one for one in conditions(compiled.route.match) if not one.test(request, path))
+        yield Tried(compiled.route, failed.text, failed.given(request, path))
+
+
+def _endpoints(cluster: Cluster, request: Request) -> tuple[Endpoint, ...]:
+    if cluster.type == "DYNAMIC_FORWARD_PROXY":
+        return (Endpoint(destination_of(request.authority)),)
+    return cluster.endpoints
+
+
+def _changeable(found: CompiledRoute | None) -> dict[str, None]:
+    """The response headers that a route or its listener may change."""
+    assert found is not None and isinstance(found.route.action, RouteAction)
+    levels = [found.route.response_headers, *(one.response_headers for one in found.route.action.clusters)]
+    named = (name for level in levels for name in (*level.remove, *(change.name for change in level.add)))
+    return dict.fromkeys((*named, "date", "server"))
+
+
+def _changes(before: Headers, after: Headers) -> tuple[HeaderChange, ...]:
+    old, new = _by_name(before), _by_name(after)
+    return tuple(
+        _change(name, old.get(name, ()), new.get(name, ()))
+        for name in dict.fromkeys((*old, *new))
+        if old.get(name) != new.get(name)
+    )
+
+
+def _change(name: str, old: tuple[str, ...], new: tuple[str, ...]) -> HeaderChange:
+    if not new:
+        return HeaderChange(name, "remove")
+    if old and new[: len(old)] == old:
+        return HeaderChange(name, "append", new[len(old) :])
+    return HeaderChange(name, "set", new)
+
+
+def _by_name(headers: Headers) -> dict[str, tuple[str, ...]]:
+    grouped: dict[str, tuple[str, ...]] = {}
+    for name, value in _texts(headers):
+        grouped[name] = (*grouped.get(name, ()), value)
+    return grouped
+
+
+def _head(request: Request) -> Head:
+    method, scheme, authority, path = map(_text, (request.method, request.scheme, request.authority, request.path))
+    return Head(method, scheme, authority, path, _texts(request.headers))
+
+
+def _answer(response: Response, flags: str, details: str) -> Answer:
+    assert isinstance(response.body, bytes)
+    headers = tuple(field for field in _texts(response.headers) if field[0] != "date")
+    return Answer(response.status, headers, _text(response.body), flags, details)
+
+
+def _texts(headers: Headers) -> tuple[Field, ...]:
+    return tuple((_text(name), _text(value)) for name, value in headers)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

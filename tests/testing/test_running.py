@@ -1,0 +1,134 @@
+"""A real gateway with stand-ins for its endpoints: what the fixture `mesh` gives to a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+import requests
+
+from meshproxy.testing.plugin import MeshStarter
+from meshproxy.testing.running import run_mesh
+from meshproxy.testing.standins import Answer, Received
+
+POLICIES = Path(__file__).parents[2] / "policies"
+QUICKSTART = POLICIES / "quickstart"
+
+
+def test_the_url_of_a_gateway_port_serves_any_client(mesh: MeshStarter) -> None:
+    with mesh(QUICKSTART) as quickstart:
+        answer = requests.get(quickstart.url(80) + "/about", timeout=5)
+
+    assert (answer.status_code, answer.text) == (200, "answered by the gateway itself\n")
+
+
+def test_a_backend_tells_what_it_received(mesh: MeshStarter) -> None:
+    with mesh(QUICKSTART) as quickstart:
+        preview = quickstart.backend("reviews", subset="v2")
+        headers = {"x-preview": "yes", "host": "shop.test"}
+        answer = requests.post(quickstart.url() + "/reviews?a=b", b"body", headers=headers, timeout=5)
+
+    (received,) = preview.received
+    assert answer.text == "127.0.0.1:9103\n"
+    assert (received.method, received.path, received.authority) == ("POST", "/reviews?a=b", "shop.test")
+    assert (received.body, received.backend) == (b"body", "127.0.0.1:9103")
+    assert received.headers["x-preview"] == "yes"
+    assert quickstart.received == [received]
+
+
+def test_a_backend_answers_as_the_test_says(mesh: MeshStarter) -> None:
+    def echo(received: Received) -> Answer:
+        return Answer(200, received.body, {"x-echo": "yes"})
+
+    with mesh(QUICKSTART) as quickstart:
+        quickstart.backend("127.0.0.1:9103").answers(Answer(503), Answer(204), echo)
+        url = quickstart.url() + "/reviews"
+        answers = [requests.post(url, b"hello", headers={"x-preview": "yes"}, timeout=5) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [503, 204, 200, 200]
+    assert [answer.content for answer in answers[2:]] == [b"hello", b"hello"]
+    assert answers[3].headers["x-echo"] == "yes"
+
+
+async def test_in_the_loop_of_the_test(mesh: MeshStarter) -> None:
+    async with mesh(QUICKSTART) as quickstart, httpx.AsyncClient(base_url=quickstart.url()) as client:
+        answers = [await client.get("/reviews") for _ in range(20)]
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert {received.path for received in quickstart.received} == {"/api/reviews"}
+    assert len(quickstart.received) == 20
+
+
+async def test_what_a_test_raises_in_the_loop_comes_out_as_it_is(mesh: MeshStarter) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with mesh(QUICKSTART):
+            raise ZeroDivisionError
+
+
+def test_two_meshes_run_side_by_side(mesh: MeshStarter) -> None:
+    with mesh(QUICKSTART) as one, mesh(QUICKSTART) as other:
+        requests.get(one.url() + "/reviews", timeout=5)
+
+    assert (len(one.received), len(other.received)) == (1, 0)
+
+
+def test_where_a_gateway_leads_to_itself_it_still_does(mesh: MeshStarter) -> None:
+    with mesh(POLICIES / "sklearn-iris") as iris:
+        headers = {"host": "sklearn-iris.default.example.com"}
+        answer = requests.get(iris.url(80) + "/v1/models/sklearn-iris:predict", headers=headers, timeout=5)
+
+    (received,) = iris.backend("127.0.0.1:8012").received
+    assert answer.status_code == 200
+    assert iris.urls.keys() == {80, 8081}
+    assert received.authority == "sklearn-iris-predictor-default.default.svc.cluster.local"
+    assert received.headers["knative-serving-revision"] == "sklearn-iris-predictor-default-00001"
+
+
+def test_resources_may_be_text_and_endpoints_may_have_names(mesh: MeshStarter) -> None:
+    text = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  servers: [{port: {number: 8000, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: out}
+spec:
+  hosts: [a.test]
+  gateways: [gw]
+  http: [{route: [{destination: {host: api.example.com}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec:
+  hosts: [api.example.com]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+"""
+    with mesh(yaml=text) as outside:
+        answer = requests.get(outside.url(8000), headers={"host": "a.test"}, timeout=5)
+
+    assert answer.text == "api.example.com:80\n"
+    assert len(outside.backend("api.example.com").received) == 1
+
+
+def test_what_is_not_there_is_told_with_what_is(mesh: MeshStarter) -> None:
+    with mesh(QUICKSTART) as quickstart:
+        with pytest.raises(LookupError, match="no Gateway port 81; there are 80"):
+            quickstart.url(81)
+        with pytest.raises(LookupError, match=r"0 backends are called 'ratings'; there are: .*127.0.0.1:9103"):
+            quickstart.backend("ratings")
+        with pytest.raises(LookupError, match=r"2 backends are called 'reviews'; there are: .*9101 .*; .*9102"):
+            quickstart.backend("reviews", subset="v1")
+
+
+def test_a_mesh_that_has_ended_leaves_no_port_behind() -> None:
+    with run_mesh([QUICKSTART]) as quickstart:
+        url = quickstart.url()
+
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=5)
