@@ -1,9 +1,9 @@
-"""Runs one of the example meshes here: stand-ins for its services, the gateway, and what to try with curl.
+"""Runs one of the example meshes here: stand-ins for its services, its proxies, and what to try with curl.
 
     python policies/demo.py [MESH]
 
-Each folder beside this file is a mesh; its `demo.toml` names the stand-ins, how the gateway is run, and what to try.
-Ctrl-C ends all of it.
+Each folder beside this file is a mesh; its `demo.toml` names the stand-ins, the proxies to run, and what to try. Ctrl-C
+ends all of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 POLICIES = Path(__file__).parent
-ADMIN = "127.0.0.1:15000"
+_FIRST_ADMIN_PORT = 15000
 _READY_S = 10.0
 
 console = Console(highlight=False)
@@ -44,13 +44,24 @@ def main() -> None:
         with ExitStack() as started:
             for backend in demo["backends"]:
                 started.enter_context(_backend(backend["name"], backend["port"]))
-            command = ["meshproxy", "run", "-f", f"policies/{mesh}", *demo["arguments"], "--admin", ADMIN]
-            gateway = started.enter_context(_gateway(command))
-            _wait_until_ready(gateway)
-            _tell(demo, command)
-            sys.exit(gateway.wait())
+            commands = [_command(mesh, number, words) for number, words in enumerate(demo["proxies"])]
+            proxies = [started.enter_context(_proxy(command)) for command in commands]
+            for number, proxy in enumerate(proxies):
+                _wait_until_ready(proxy, _admin(number))
+            _tell(demo, commands)
+            sys.exit(proxies[0].wait())
     except KeyboardInterrupt:
         console.print("\nended")
+
+
+def _admin(number: int) -> str:
+    return f"127.0.0.1:{_FIRST_ADMIN_PORT + 10 * number}"
+
+
+def _command(mesh: str, number: int, words: list[str]) -> list[str]:
+    """The command of a demo's proxy: what its `demo.toml` says, with the mesh's files and admin pages of its own."""
+    subcommand, *options = words
+    return ["meshproxy", subcommand, "-f", f"policies/{mesh}", *options, "--admin", _admin(number)]
 
 
 class Backend(ThreadingHTTPServer):
@@ -101,8 +112,8 @@ def _backend(name: str, port: int) -> Backend:
 
 
 @contextmanager
-def _gateway(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The gateway as a process, drained in the end. In a session of its own: Ctrl-C reaches it through us, once."""
+def _proxy(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A proxy as a process, drained in the end. In a session of its own: Ctrl-C reaches it through us, once."""
     process = subprocess.Popen([sys.executable, "-m", *command], cwd=POLICIES.parent, start_new_session=True)
     try:
         yield process
@@ -111,25 +122,26 @@ def _gateway(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _wait_until_ready(gateway: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(proxy: subprocess.Popen[bytes], admin: str) -> None:
     give_up = time.monotonic() + _READY_S
-    while time.monotonic() < give_up and gateway.poll() is None:
+    while time.monotonic() < give_up and proxy.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://{ADMIN}/ready", timeout=1):
+            with urllib.request.urlopen(f"http://{admin}/ready", timeout=1):
                 return
         except OSError:
             time.sleep(0.05)
-    _fail("the gateway did not start; what it said stands above")
+    _fail("a proxy did not start; what it said stands above")
 
 
-def _tell(demo: dict[str, Any], command: list[str]) -> None:
+def _tell(demo: dict[str, Any], commands: list[list[str]]) -> None:
     table = Table(title="Try in another terminal", title_justify="left", show_lines=True, expand=True)
     table.add_column("Command", overflow="fold", ratio=1)
     table.add_column("What it shows", ratio=1)
     for example in demo["examples"]:
         table.add_row(f"[bold cyan]{example['command']}[/]", example["shows"])
-    table.add_row(f"[bold cyan]curl -s {ADMIN}/clusters[/]", "Every endpoint: connections, pool, requests.")
-    console.print(f"[green]running[/] {' '.join(command)}", soft_wrap=True)
+    table.add_row(f"[bold cyan]curl -s {_admin(0)}/clusters[/]", "Every endpoint: connections, pool, requests.")
+    for command in commands:
+        console.print(f"[green]running[/] {' '.join(command)}", soft_wrap=True)
     console.print(table)
     console.print("A line a request follows. Ctrl-C ends everything.")
 

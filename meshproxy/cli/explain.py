@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -18,7 +18,7 @@ from ..mesh.names import gateway_name
 from ..proxy.routing.explain import explain as explain_request
 from ..resources import DEFAULT_NAMESPACE, VirtualService
 from ..snapshot import Listener, Origin, Snapshot, SocketAddress, VirtualHost
-from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count, namespace_option, read
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, count, namespace_option, read
 from .explanation import Story, as_dict, show
 from .serving import fail
 
@@ -96,29 +96,20 @@ def explain(
     if gateway is not None and workload is not None:
         fail("give one of --gateway and --workload, not both", EXIT_UNUSABLE)
     authority, target = url
-    configuration = _configuration(paths, namespace if workload is None else workload.partition(".")[2] or "default")
-    mesh = configuration.mesh
-    if workload is None:
-        snapshot, listener, origins = _at_gateway(mesh, gateway, _port(authority), namespace)
-    else:
-        snapshot, listener, origins = _at_workload(mesh, workload)
-    head = _head(method, authority, target, headers)
-    explanation = explain_request(snapshot, listener, head)
-    host = explanation.virtual_host
-    story = Story(
-        f"{method} {f'http://{authority}' if authority else ''}{target}",
-        explanation,
-        origins,
-        _hosts_written(mesh, host) if host else (),
-    )
+    mesh = _mesh(paths, namespace)
+    entrance = _sidecar(mesh, workload) if workload else _gateway(mesh, gateway, _port(authority), namespace)
+    told = explain_request(entrance.snapshot, entrance.listener, _head(method, authority, target, headers))
+    hosts = _hosts_written(mesh, told.virtual_host) if told.virtual_host else ()
+    story = Story(f"{method} {f'http://{authority}' if authority else ''}{target}", told, entrance.origins, hosts)
     if as_json:
         click.echo(json.dumps(as_dict(story), indent=1))
     else:
         show(story)
-    sys.exit(0 if explanation.route else EXIT_PROBLEMS)
+    sys.exit(0 if told.route else EXIT_PROBLEMS)
 
 
-def _configuration(paths: Sequence[str], namespace: str) -> Configuration:
+def _mesh(paths: Sequence[str], namespace: str) -> Mesh:
+    """The mesh that the files make. Exits with 2 if they have problems, for then nothing would run."""
     configuration = read(paths, namespace)
     for note in configuration.notes:
         click.echo(click.style(str(note), dim=True), err=True)
@@ -126,7 +117,7 @@ def _configuration(paths: Sequence[str], namespace: str) -> Configuration:
         click.echo(problem, err=True)
     if configuration.problems:
         fail(f"nothing would run: {count(len(configuration.problems), 'problem')} to mend first", EXIT_UNUSABLE)
-    return configuration
+    return configuration.mesh
 
 
 def _head(method: str, authority: str, target: str, headers: Sequence[tuple[str, str]]) -> bytes:
@@ -143,7 +134,16 @@ def _port(authority: str) -> int | None:
     return int(port) if port != authority and port.isdigit() else None
 
 
-def _at_workload(mesh: Mesh, workload: str) -> tuple[Snapshot, Listener, tuple[Origin, ...]]:
+class _Entrance(NamedTuple):
+    """The listener that a request comes to, what its proxy runs, and where the listener is written."""
+
+    snapshot: Snapshot
+    listener: Listener
+    origins: tuple[Origin, ...]
+
+
+def _sidecar(mesh: Mesh, workload: str) -> _Entrance:
+    """The outbound listener of a workload's sidecar."""
     try:
         entry = find_workload(mesh, workload)
     except UnknownWorkload as error:
@@ -151,12 +151,10 @@ def _at_workload(mesh: Mesh, workload: str) -> tuple[Snapshot, Listener, tuple[O
     snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND)
     listener = next(one for one in snapshot.listeners if one.address == _OUTBOUND)
     position = entry.position("metadata", "name")
-    return snapshot, listener, (Origin(position.file, position.line, entry.id),)
+    return _Entrance(snapshot, listener, (Origin(position.file, position.line, entry.id),))
 
 
-def _at_gateway(
-    mesh: Mesh, gateway: str | None, port: int | None, namespace: str
-) -> tuple[Snapshot, Listener, tuple[Origin, ...]]:
+def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str) -> _Entrance:
     """A listener of the gateway that runs `gateway`, or of one that runs all Gateways; the only one, or by its port."""
     name = None if gateway is None else gateway_name(gateway, DEFAULT_NAMESPACE)
     if name is not None and name not in mesh.gateways:
@@ -175,7 +173,7 @@ def _at_gateway(
     if len(found) != 1:
         _undecided(known)
     listener, servers = found[0]
-    return snapshot, listener, tuple(map(_server_origin, servers))
+    return _Entrance(snapshot, listener, tuple(map(_server_origin, servers)))
 
 
 def _undecided(known: Sequence[tuple[Listener, Sequence[PlacedServer]]]) -> NoReturn:

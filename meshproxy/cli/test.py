@@ -53,7 +53,9 @@ def test(
     outcomes: list[Outcome] = []
     for one in tests:
         wanted = paths or one.resources
-        mesh = benches.setdefault(wanted, benches.get(wanted) or _bench(wanted, namespace, files))
+        if wanted not in benches:
+            benches[wanted] = _bench(wanted, namespace, files)
+        mesh = benches[wanted]
         of_file = [mesh.run(combination) for combination in one.combinations()]
         outcomes += of_file
         if not as_json:
@@ -99,18 +101,19 @@ def _show(outcomes: list[Outcome], verbose: bool) -> None:
         by_case.setdefault(place if verbose else id(outcome.combination.case), []).append(outcome)
     for of_case in by_case.values():
         failed = [outcome for outcome in of_case if not outcome.passed]
-        combination = of_case[0].combination
-        _show_line(not failed, combination.name if len(of_case) == 1 else _title(len(failed), of_case))
+        _show_line(not failed, of_case[0].combination.name if verbose else _title(of_case, len(failed)))
         for outcome in failed:
-            if len(of_case) > 1:
+            if not verbose:
                 click.echo(f"     {outcome.combination.request}")
             for line in report.failure_lines(outcome):
                 click.echo(f"     {line}")
 
 
-def _title(failed: int, of_case: list[Outcome]) -> str:
-    requests = count(len(of_case), "request")
-    return f"{of_case[0].combination.case.name} ({f'{failed} of {requests}' if failed else requests})"
+def _title(of_case: list[Outcome], failed: int) -> str:
+    name = of_case[0].combination.case.name
+    if len(of_case) == 1:
+        return name
+    return f"{name} ({f'{failed} of ' if failed else ''}{len(of_case)} requests)"
 
 
 def _show_line(passed: bool, name: str) -> None:

@@ -1,7 +1,8 @@
 """Where a request enters the mesh: the listener of a gateway or of a sidecar, and what stands behind it.
 
-Whoever does not say which, means the only gateway with a rule for the host; a host that none has a rule for means the
-only gateway that admits it. `gateway: mesh` is a sidecar in the namespace of the VirtualService that has the host.
+Whoever does not say which, means the only gateway with a rule for the host, else any sidecar if there is a rule for
+sidecars, else the only gateway that admits the host. Any sidecar, `gateway: mesh`, is one in the namespace of the
+VirtualService that has the host.
 """
 
 from __future__ import annotations
@@ -119,17 +120,15 @@ class Entrances:
 
     def _by_host(self, host: str, port: int | None) -> Entrance:
         doors = [door for door in self._doors if self._has_rule(door, host)]
-        near = self._services_of_mesh(host)
-        if not doors and not near:
-            doors = [door for door in self._doors if _admits(door, host)]
+        if not doors and self._services_of_mesh(host):
+            return self._outbound(self._anyone_near(host))
+        doors = doors or [door for door in self._doors if _admits(door, host)]
         names = list(dict.fromkeys(door.name for door in doors))
         found = [self._entrance(_choose(name, [d for d in doors if d.name == name], port)) for name in names]
-        if near:
-            names.append(MESH_GATEWAY)
-            found.append(self._outbound(self._anyone_near(host)))
         if not found:
             known = listed([*self._mesh.gateways, MESH_GATEWAY])
             raise NoEntrance(f"no Gateway admits {host!r}; give `gateway` ({known}) or `workload`")
+        # Gateways that do the very same leave no choice.
         if any(entrance.listener != found[0].listener for entrance in found):
             raise NoEntrance(f"{host!r} may enter by {' or by '.join(sorted(names))}; say which as `gateway`")
         return found[0]

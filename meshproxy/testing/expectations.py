@@ -34,8 +34,7 @@ def differences(hop: Hop, passage: Passage, want_match: bool) -> Iterator[Differ
         if want_match:
             yield from found
         elif not found:
-            text = show(_data(wanted) if isinstance(wanted, Model) else wanted)
-            yield Difference((path,), f"anything but {text}", "just that")
+            yield Difference((path,), f"anything but {show(_data(wanted))}", "just that")
 
 
 def _compare(name: str, wanted: Any, passage: Passage) -> Iterable[Difference]:

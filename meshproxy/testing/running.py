@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -149,7 +149,8 @@ class _Thread:
 
     def stop(self) -> None:
         """End it, and raise what went wrong there."""
-        self._stop()
+        with suppress(trio.RunFinishedError):
+            self._stop()
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -170,7 +171,6 @@ class _Thread:
             self._mesh = mesh
             self._started.set()
             await stop.wait()
-        self._stop = lambda: None
 
 
 @asynccontextmanager

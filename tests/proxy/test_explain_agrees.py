@@ -143,7 +143,7 @@ def _resource(kind: str, name: str, spec: Json) -> Json:
 
 
 def _virtual_service(number: int, host: str, rules: Sequence[Json]) -> Json:
-    """A VirtualService in which every route has a name of its own; it tells that and its cluster in a response header."""
+    """A VirtualService in which every route has a name of its own; a response header tells it, and the cluster."""
     gateways = ["gw"] if host == "*" else ["gw", "mesh"]
     http = []
     for place, rule in enumerate(rules):

@@ -113,6 +113,12 @@ def test_where_several_gateways_have_rules_for_the_host_the_choices_are_listed(t
     )
 
 
+def test_gateways_that_do_the_very_same_are_no_choice(tmp_path: Path) -> None:
+    twice = SHOP.replace("gateways: [front]", "gateways: [front, elsewhere, mesh]")
+
+    assert outcome_of(tmp_path, "request: {authority: [shop.example.com], uri: [/tea]}\nstatus: 418", twice).passed
+
+
 def test_a_gateway_is_named_with_its_namespace_or_is_of_the_default_one(tmp_path: Path) -> None:
     front = "gateway: front\nrequest: {authority: [shop.example.com]}\nstatus: 404"
     back = "gateway: inner/back\nrequest: {authority: [shop.example.com]}\nwantRequest: {path: /back}"

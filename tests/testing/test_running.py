@@ -51,6 +51,19 @@ def test_a_backend_answers_as_the_test_says(mesh: MeshStarter) -> None:
     assert answers[3].headers["x-echo"] == "yes"
 
 
+def test_what_goes_wrong_in_an_answer_of_the_test_comes_out_when_the_mesh_ends(mesh: MeshStarter) -> None:
+    def broken(received: Received) -> Answer:
+        raise ZeroDivisionError(received.path)
+
+    with pytest.raises(ExceptionGroup) as raised:  # noqa: SIM117
+        with mesh(QUICKSTART) as quickstart:
+            quickstart.backend("127.0.0.1:9103").answers(broken)
+            with pytest.raises(requests.ConnectionError):
+                requests.get(quickstart.url() + "/reviews", headers={"x-preview": "yes"}, timeout=5)
+
+    assert raised.group_contains(ZeroDivisionError, match="/reviews")
+
+
 async def test_in_the_loop_of_the_test(mesh: MeshStarter) -> None:
     async with mesh(QUICKSTART) as quickstart, httpx.AsyncClient(base_url=quickstart.url()) as client:
         answers = [await client.get("/reviews") for _ in range(20)]

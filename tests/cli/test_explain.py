@@ -1,0 +1,191 @@
+"""`meshproxy explain`: what becomes of a request, with the place of everything that it meets."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from .support import meshproxy
+
+POLICIES = Path(__file__).parents[2] / "policies"
+QUICKSTART = POLICIES / "quickstart"
+
+GATEWAY = """\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {name}}}
+spec:
+  selector: {{istio: {name}}}
+  servers:
+{servers}"""
+
+
+def gateway(name: str, *ports: int) -> str:
+    server = "  - {{port: {{number: {0}, name: http-{0}, protocol: HTTP}}, hosts: ['*']}}\n"
+    return GATEWAY.format(name=name, servers="".join(server.format(port) for port in ports))
+
+
+def line_of(path: Path, text: str) -> str:
+    """`file:line` of the only line that holds `text`."""
+    (found,) = [number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line]
+    return f"{path}:{found}"
+
+
+def test_tells_the_way_of_a_request_and_where_each_step_is_written() -> None:
+    result = meshproxy("explain", "-f", QUICKSTART, "GET", "http://localhost/reviews")
+
+    told = result.stdout
+    server, hosts = line_of(QUICKSTART / "gateway.yaml", "- port:"), line_of(QUICKSTART / "routes.yaml", '- "*"')
+    reviews = QUICKSTART / "reviews.yaml"
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"{server} (Gateway/gateway.default)" in told
+    assert f"{hosts} (VirtualService/reviews.default)" in told
+    assert re.search(r'preview +\S+routes.yaml:\d+  header x-preview is "yes"; the request has none\n', told)
+    assert re.search(r"rule\n  canary +\S+routes.yaml:\d+  path begins with /reviews\n", told)
+    assert f"90 %  outbound|80|v1|reviews.default.svc.cluster.local  {line_of(reviews, '- name: v1')}" in told
+    assert f"10 %  outbound|80|v2|reviews.default.svc.cluster.local  {line_of(reviews, '- name: v2')}" in told
+    assert "subset v1, ROUND_ROBIN: 127.0.0.1:9101, 127.0.0.1:9102\n" in told
+    assert "path /reviews becomes /api/reviews\n" in told
+
+
+def test_is_not_coloured_and_not_wrapped_in_a_pipe() -> None:
+    result = meshproxy("explain", "-f", QUICKSTART, "GET", f"http://localhost/{'x' * 300}")
+
+    assert "\x1b" not in result.stdout
+    assert f"path begins with /reviews; it is /{'x' * 300}\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "rule", "status"),
+    [
+        (["localhost/reviews", "-H", "x-preview: yes"], 0, "preview", None),
+        (["localhost/old/page"], 0, "moved", 302),
+        (["http://localhost:8080/about?q#f"], 0, "about", 200),
+        (["user:password@localhost/about"], 0, "about", 200),
+        (["/about", "-H", "Host: localhost"], 0, "about", 200),
+        (["/about"], 1, None, 400),
+        (["localhost"], 1, None, 404),
+        (["localhost?q=/about"], 1, None, 404),
+        (["localhost/about", "-H", "content-length: x"], 1, None, 400),
+        (["localhost/about", "-H", "x: a\nb"], 1, None, 400),
+    ],
+)
+def test_writes_json_for_programs(arguments: list[str], code: int, rule: str | None, status: int | None) -> None:
+    result = meshproxy("explain", "--json", "-f", QUICKSTART, "GET", *arguments)
+
+    told = json.loads(result.stdout)
+    assert result.returncode == code
+    assert (told["route"] and told["route"]["name"]) == rule
+    assert (told["answer"] and told["answer"]["status"]) == status
+
+
+def test_json_holds_all_that_the_text_does() -> None:
+    result = meshproxy("explain", "--json", "-f", QUICKSTART, "GET", "http://localhost/reviews")
+
+    told = json.loads(result.stdout)
+    v1, v2 = told["destinations"]
+    assert [rule["name"] for rule in told["tried"]] == ["moved", "about", "preview"]
+    assert told["tried"][0] | {"origin": None} == {
+        "name": "moved",
+        "origin": None,
+        "failed": "path begins with /old/",
+        "given": "it is /reviews",
+    }
+    assert told["route"]["origin"]["path"] == "spec.http[3].match[0]"
+    assert (v1["share"], v1["subset"], v1["lb_policy"]) == (0.9, "v1", "ROUND_ROBIN")
+    assert v1["endpoints"] == [{"address": f"127.0.0.1:{port}", "weight": 1} for port in (9101, 9102)]
+    assert v2["request"]["path"] == "/api/reviews"
+    assert v2["request_headers"] == [{"name": "x-envoy-original-path", "operation": "set", "values": ["/reviews"]}]
+
+
+def test_host_of_a_header_goes_before_that_of_the_url() -> None:
+    result = meshproxy("explain", "--json", "-f", QUICKSTART, "GET", "http://localhost/about", "-H", "HOST: other")
+
+    assert json.loads(result.stdout)["received"]["authority"] == "other"
+
+
+def test_a_workloads_requests_meet_the_rules_of_its_sidecar() -> None:
+    arguments = ["explain", "--json", "-f", str(POLICIES / "canary"), "--workload", "web", "GET", "http://reviews/"]
+
+    everybody = json.loads(meshproxy(*arguments).stdout)
+    tester = json.loads(meshproxy(*arguments, "-H", "end-user: tester").stdout)
+
+    assert (everybody["route"]["name"], tester["route"]["name"]) == ("everybody", "testers")
+    assert everybody["listener"]["origins"][0]["resource"] == "WorkloadEntry/web.default"
+    assert tester["destinations"][0]["subset"] == "v2"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "address"),
+    [
+        ("http://h/", [], "0.0.0.0:80"),
+        ("http://h:81/", [], "0.0.0.0:81"),
+        ("http://h:82/", ["--gateway", "other"], "0.0.0.0:82"),
+        ("http://h/", ["--gateway", "default/other"], "0.0.0.0:82"),
+        ("http://h:81/", ["--gateway", "first"], "0.0.0.0:81"),
+    ],
+)
+def test_the_urls_port_and_the_gateway_select_the_listener(url: str, options: list[str], address: str) -> None:
+    text = "---\n".join([gateway("first", 80, 81), gateway("other", 82)])
+
+    result = meshproxy("explain", "--json", "-f", "-", *options, "GET", url, stdin=text)
+
+    assert json.loads(result.stdout)["listener"]["address"] == address
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["GET", "http://h:99/"], ["0.0.0.0:80 of default/first, default/other", "0.0.0.0:81 of default/first"]),
+        (["--gateway", "frist", "GET", "http://h/"], ["no Gateway 'default/frist'", "did you mean 'default/first'?"]),
+        (["--workload", "w", "GET", "http://h/"], ["no WorkloadEntry 'w'"]),
+        (["--workload", "w", "--gateway", "g", "GET", "http://h/"], ["not both"]),
+        (["GET", "https://h/"], ["http://example.com/path"]),
+        (["GET", "http://h/", "-H", "x"], ["'x' is not a header", "end-user: tester"]),
+    ],
+)
+def test_says_what_is_missing_when_there_is_nothing_to_ask(arguments: list[str], said: list[str]) -> None:
+    text = "---\n".join([gateway("first", 80, 81), gateway("other", 80)])
+
+    result = meshproxy("explain", "-f", "-", *arguments, stdin=text)
+
+    assert result.returncode == 2 and result.stdout == ""
+    assert all(part in result.stderr for part in said), result.stderr
+
+
+def test_a_configuration_with_problems_is_not_explained() -> None:
+    text = gateway("gateway", 80).replace("selector", "selectr")
+
+    result = meshproxy("explain", "-f", "-", "GET", "http://h/", stdin=text)
+
+    assert result.returncode == 2
+    assert "did you mean 'selector'" in result.stderr and "1 problem to mend first" in result.stderr
+
+
+def test_no_gateway_at_all() -> None:
+    result = meshproxy("explain", "-f", "-", "GET", "http://h/", stdin="")
+
+    assert result.returncode == 2 and "no Gateway" in result.stderr
+
+
+def test_the_example_of_the_help_works_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(POLICIES.parent)
+    told = meshproxy("explain", "--help").stdout
+    (example,) = re.findall(r"^ +meshproxy (explain .+)$", told, re.MULTILINE)
+
+    result = meshproxy(*shlex.split(example))
+
+    assert result.returncode == 0 and "rule\n  preview" in result.stdout
+
+
+def test_the_documentation_shows_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(POLICIES.parent)
+    page = Path("docs/explain.md").read_text()
+    (block,) = re.findall(r"```console\n\$ meshproxy (.+?)```", page, re.DOTALL)
+    command, _, shown = block.partition("\n")
+
+    assert meshproxy(*shlex.split(command)).stdout == shown
