@@ -18,7 +18,7 @@ from meshproxy.snapshot import (
     VirtualHost,
 )
 
-from .made import made_request
+from .made import Backend, made_request
 
 
 def route(name: str, match: RouteMatch | None = None) -> Route:
@@ -175,3 +175,27 @@ async def test_a_request_without_a_route_fails() -> None:
 )
 def test_the_port_is_taken_off_an_authority(authority: bytes, host: bytes) -> None:
     assert without_port(authority) == host
+
+
+@pytest.mark.parametrize(
+    ("authority", "met"),
+    [
+        (b"a.test", "any port"),
+        (b"a.test:80", "port 80"),
+        (b"A.Test:80", "port 80"),
+        (b"a.test:81", None),
+        (b"x.wild.test:8080", "wildcard with a port"),
+        (b"x.wild.test", None),
+    ],
+)
+def test_a_route_configuration_can_heed_the_port(authority: bytes, met: str | None) -> None:
+    domains = {"any port": "a.test", "port 80": "a.test:80", "wildcard with a port": "*.wild.test:8080"}
+    hosts = tuple(
+        VirtualHost(name, (domain,), (Route(name, RouteMatch(), DirectResponseAction(200)),))
+        for name, domain in domains.items()
+    )
+    router = Router(RouteConfiguration("r", hosts, ignore_port_in_host_matching=False), lambda route: Backend())
+
+    found = router.find(made_request(authority=authority))
+
+    assert (found and found.route.name) == met

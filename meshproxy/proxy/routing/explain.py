@@ -5,8 +5,8 @@ own service, as they would in a worker. Only two things stand in for what does I
 what it is sent, and answers with the headers that the route might change; chance is told which destination to choose,
 and each of them gets its turn. Nothing waits then, so that each run is one step of a coroutine and needs no event loop.
 
-One thing is not known before it happens: which endpoint a cluster picks. Where there are several, what a header would
-say of it (`%UPSTREAM_HOST%`) is `ANY_ENDPOINT`.
+What is not known before it happens is made up: the time is the epoch, the request's id `REQUEST_ID`, and where a
+cluster has several endpoints to pick from, a header that quotes the one it picks says `ANY_ENDPOINT`.
 """
 
 from __future__ import annotations

@@ -98,6 +98,7 @@ def destination_of(authority: bytes) -> SocketAddress:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, ""
+    host = host.strip("[]").lower()
     if not host or (port and not port.isdigit()) or (port and int(port) > 65535):
         raise Failure(INVALID_AUTHORITY)
-    return SocketAddress(host.strip("[]").lower(), int(port) if port else _DEFAULT_PORT)
+    return SocketAddress(host, int(port) if port else _DEFAULT_PORT)
