@@ -184,27 +184,10 @@ class Http1ServerConnection(Http1Connection):
             await self._linger()
 
     def _request(self, head: RequestHead) -> Request:
-        request = Request()
-        request.method = head.method
-        request.path = head.path
-        request.authority = head.authority
-        request.scheme = b"http"
-        request.headers = head.headers
-        request.upgrade = b"" if head.http10 or head.framing or head.upgrade.lower() == b"h2c" else head.upgrade
-        request.nursery = None
+        request = request_of(head, self._peer, self._peer_address, self._local_address)
         request.downstream = self
-        request.http10 = head.http10
-        request.protocol = b"HTTP/1.0" if head.http10 else b"HTTP/1.1"
-        request.peer = self._peer
-        request.peer_address = self._peer_address
-        request.local_address = self._local_address
         request.arrived = time.time()
         request.started = time.perf_counter()
-        request.original_path = None
-        request.bytes_received = request.bytes_sent = request.response_code = 0
-        request.route_name = request.upstream_cluster = request.upstream_host = ""
-        request.flags = request.details = ""
-        request.service_time_ms = -1
         return request
 
     async def _serve_streaming(self, request: Request, head: RequestHead) -> bool:
@@ -313,6 +296,31 @@ class Http1ServerConnection(Http1Connection):
         if watcher is not None:
             with trio.CancelScope(shield=True):
                 await watcher.stop()
+
+
+def request_of(head: RequestHead, peer: bytes, peer_address: str, local_address: str) -> Request:
+    """The request of a head, at its beginning; what has a body, a time or a side to come back to must be given one."""
+    request = Request()
+    request.method = head.method
+    request.path = head.path
+    request.authority = head.authority
+    request.scheme = b"http"
+    request.headers = head.headers
+    request.body = b""
+    request.upgrade = b"" if head.http10 or head.framing or head.upgrade.lower() == b"h2c" else head.upgrade
+    request.nursery = None
+    request.http10 = head.http10
+    request.protocol = b"HTTP/1.0" if head.http10 else b"HTTP/1.1"
+    request.peer = peer
+    request.peer_address = peer_address
+    request.local_address = local_address
+    request.arrived = request.started = 0.0
+    request.original_path = None
+    request.bytes_received = request.bytes_sent = request.response_code = 0
+    request.route_name = request.upstream_cluster = request.upstream_host = ""
+    request.flags = request.details = ""
+    request.service_time_ms = -1
+    return request
 
 
 class _Watcher:

@@ -21,6 +21,7 @@ from ..http.connection_manager import ConnectionManager
 from ..http.departures import Departures
 from ..http.failures import CLUSTER_NOT_FOUND, NO_HEALTHY_UPSTREAM, Failure
 from ..http.http1_codec import RequestHead, read_request_head
+from ..http.http1_server import request_of
 from ..http.message import Headers, Request, Response, Service
 from ..upstream.forward_proxy import destination_of
 from .actions import action
@@ -199,27 +200,8 @@ class Explainer:
         return run
 
     def _request(self, head: RequestHead, client: SocketAddress) -> Request:
-        """The request as a server connection makes it."""
-        request = Request()
-        request.method = head.method
-        request.path = head.path
-        request.authority = head.authority
-        request.scheme = b"http"
-        request.headers = list(head.headers)
-        request.body = b""
-        request.nursery = None
-        request.upgrade = b"" if head.http10 or head.framing or head.upgrade.lower() == b"h2c" else head.upgrade
-        request.http10 = head.http10
-        request.protocol = b"HTTP/1.0" if head.http10 else b"HTTP/1.1"
-        request.peer = client.host.encode()
-        request.peer_address = str(client)
-        request.local_address = str(self._listener.address)
-        request.arrived = request.started = 0.0
-        request.original_path = None
-        request.bytes_received = request.bytes_sent = request.response_code = 0
-        request.route_name = request.upstream_cluster = request.upstream_host = ""
-        request.flags = request.details = ""
-        request.service_time_ms = -1
+        request = request_of(head, client.host.encode(), str(client), str(self._listener.address))
+        request.headers = list(head.headers)  # a head is read once, and its request made for each destination
         return request
 
     async def _observed(self, request: Request) -> Response:
