@@ -41,9 +41,9 @@ class Recorder(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def backend() -> Iterator[int]:
-    """A stand-in on a free port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
+def backend(port: int = 0) -> Iterator[int]:
+    """A stand-in on a port, or on a free one."""
+    with ThreadingHTTPServer(("127.0.0.1", port), Recorder) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

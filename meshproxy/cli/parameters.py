@@ -10,6 +10,7 @@ import click
 from ..resources import parse_duration
 from ..snapshot import SocketAddress
 
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _LOOPBACK = "127.0.0.1"
 _ANY = "0.0.0.0"
 
@@ -41,6 +42,26 @@ class Address(click.ParamType[SocketAddress]):
             return value if isinstance(value, SocketAddress) else address(value, _LOOPBACK)
         except ValueError as error:
             self.fail(f"{error}; write it as 127.0.0.1:15000", param, ctx)
+
+
+class AppAddress(click.ParamType[SocketAddress]):
+    """Where an app listens: an IP address or a name, and a port."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SocketAddress:
+        if isinstance(value, SocketAddress):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        try:
+            if colon and not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host")
+            found = SocketAddress(host.strip("[]") or _LOOPBACK, _port(port))
+            if found.port == 0:
+                raise ValueError("an app listens on a port from 1 to 65535")
+            return found
+        except ValueError as error:
+            self.fail(f"{error}; write it as 127.0.0.1:9000", param, ctx)
 
 
 class Publish(click.ParamType[tuple[int, SocketAddress]]):

@@ -9,8 +9,8 @@ import click
 
 from ..mesh import gateway_ports, gateway_snapshot
 from ..proxy.worker import Worker
-from ..snapshot import SocketAddress
-from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, namespace_option, read
+from ..snapshot import Snapshot, SocketAddress
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, namespace_option, read
 from .parameters import Labels, Publish
 from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
 
@@ -47,21 +47,33 @@ def run(
     """
     prepare()
     configuration = read(paths, namespace)
+    snapshot = gateway(configuration, selector, namespace, publish, http)
+    with open_access_log(access_log or "-") as log:
+        sys.exit(serve(Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time)))
+
+
+def gateway(
+    configuration: Configuration,
+    selector: dict[str, str] | None,
+    namespace: str,
+    publish: tuple[tuple[int, SocketAddress], ...],
+    http: dict[str, Any],
+) -> Snapshot:
+    """The snapshot that these options ask for. Exits, and says why, where there is none."""
     refuse_problems(configuration)
     ports = gateway_ports(configuration.mesh, selector)
     if not ports:
         wanted = "" if selector is None else f" selects {','.join(f'{k}={v}' for k, v in selector.items())}"
         fail(f"no Gateway{wanted or ' found'}: there is nothing to listen on", EXIT_PROBLEMS)
     _refuse_useless(publish, ports)
-    snapshot = gateway_snapshot(
-        configuration.mesh, selector=selector, namespace=namespace, publish=dict(publish), **http
-    )
-    with open_access_log(access_log or "-") as log:
-        sys.exit(serve(Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time)))
+    return gateway_snapshot(configuration.mesh, selector=selector, namespace=namespace, publish=dict(publish), **http)
 
 
 def _refuse_useless(publish: tuple[tuple[int, SocketAddress], ...], ports: frozenset[int]) -> None:
-    for port, _ in publish:
+    published = [port for port, _ in publish]
+    for port in published:
+        if published.count(port) > 1:
+            fail(f"--publish {port} is given twice; a Gateway's port is published once", EXIT_UNUSABLE)
         if port not in ports:
             known = ", ".join(map(str, sorted(ports)))
             fail(f"--publish {port}: no Gateway that is run has port {port}; they have {known}", EXIT_UNUSABLE)

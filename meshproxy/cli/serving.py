@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 import click
@@ -16,16 +16,20 @@ import trio
 
 from ..proxy.worker import Worker
 from ..telemetry.access_log import AccessLog
-from .app import AppProbe, Child
+from .app import PASSED_ON, AppProbe, Child
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count
 from .parameters import Address, Duration
 
 _SHOWN_DOMAINS = 5
+_DRAINING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-_SERVING_OPTIONS = (
-    click.option("--admin", type=Address(), help="Where to serve /ready, /stats/prometheus, /config_dump, /clusters."),
+admin_option = click.option(
+    "--admin", type=Address(), help="Where to serve /ready, /stats/prometheus, /config_dump, /clusters."
+)
+_PROCESS_OPTIONS = (
+    admin_option,
     click.option("--access-log", metavar="FILE|-|off", help="Where to write a line a request; - is stdout."),
     click.option(
         "--drain-time",
@@ -34,6 +38,8 @@ _SERVING_OPTIONS = (
         show_default=True,
         help="How long running requests may take to finish.",
     ),
+)
+_HTTP_OPTIONS = (
     click.option(
         "--max-request-headers-kb",
         type=click.IntRange(1, 8192),
@@ -61,7 +67,15 @@ _SERVING_OPTIONS = (
 
 def serving_options(command: Command) -> Command:
     """The options of every command that serves."""
-    for option in reversed(_SERVING_OPTIONS):
+    command = http_options(command)
+    for option in reversed(_PROCESS_OPTIONS):
+        command = option(command)
+    return command
+
+
+def http_options(command: Command) -> Command:
+    """The options that say how listeners speak HTTP: those of `mesh.HttpOptions`."""
+    for option in reversed(_HTTP_OPTIONS):
         command = option(command)
     return command
 
@@ -142,7 +156,7 @@ def _reason(error: BaseException) -> str:
 
 async def _serve(worker: Worker, probe: AppProbe | None, child: Child | None) -> int:
     code = 0
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*_heeded(_DRAINING if child is None else PASSED_ON)) as signals:
         async with trio.open_nursery() as nursery:
             if probe is not None:
                 nursery.start_soon(probe.run)
@@ -157,6 +171,11 @@ async def _serve(worker: Worker, probe: AppProbe | None, child: Child | None) ->
                     worker.stop()
             nursery.cancel_scope.cancel()
     return code
+
+
+def _heeded(signals: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those of the signals that we were not started to ignore, as `nohup` has a program ignore SIGHUP."""
+    return [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]
 
 
 def _tell_where(worker: Worker) -> None:

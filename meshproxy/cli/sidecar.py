@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import Any
 
 import click
 
-from ..mesh import UnknownWorkload, find_workload, sidecar_notes, sidecar_problems, sidecar_snapshot
+from ..mesh import (
+    OutboundPolicy,
+    UnknownWorkload,
+    find_workload,
+    sidecar_notes,
+    sidecar_problems,
+    sidecar_snapshot,
+)
 from ..proxy.worker import Worker
-from ..snapshot import SocketAddress
+from ..snapshot import Snapshot, SocketAddress
 from . import app as apps
-from .configuration import EXIT_PROBLEMS, read
-from .parameters import Address
+from .configuration import EXIT_PROBLEMS, Configuration, read
+from .parameters import Address, AppAddress
 from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
 
 
@@ -21,7 +28,7 @@ from .serving import fail, open_access_log, prepare, refuse_problems, serve, ser
     "-f", "paths", multiple=True, required=True, metavar="PATH", help="A file, a folder, or - for stdin. Repeatable."
 )
 @click.option("--workload", required=True, metavar="NAME[.NAMESPACE]", help="The WorkloadEntry that the app is.")
-@click.option("--app", type=Address(), required=True, help="Where the app listens.")
+@click.option("--app", type=AppAddress(), required=True, help="Where the app listens.")
 @click.option(
     "--outbound",
     type=Address(),
@@ -43,7 +50,7 @@ def sidecar(
     workload: str,
     app: SocketAddress,
     outbound: SocketAddress,
-    outbound_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"],
+    outbound_policy: OutboundPolicy,
     admin: SocketAddress | None,
     access_log: str | None,
     drain_time: float,
@@ -62,7 +69,27 @@ def sidecar(
         python -m http.server 9001
     """
     prepare()
-    configuration = read(paths)
+    snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, http)
+    probe = apps.AppProbe(app)
+    with open_access_log(access_log or ("off" if command else "-")) as log:
+        worker = Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, trouble=lambda: probe.trouble)
+        child = None
+        if command:
+            # The outbound listener is the first; its port may be whatever was free.
+            listener = snapshot.listeners[0].name
+            child = apps.Child(command, lambda: apps.environment(app, worker.addresses[listener]))
+        sys.exit(serve(worker, probe=probe, child=child))
+
+
+def sidecar_of(
+    configuration: Configuration,
+    workload: str,
+    app: SocketAddress,
+    outbound: SocketAddress,
+    outbound_policy: OutboundPolicy,
+    http: dict[str, Any],
+) -> Snapshot:
+    """The snapshot that these options ask for. Exits, and says why, where there is none."""
     try:
         entry = find_workload(configuration.mesh, workload)
     except UnknownWorkload as error:
@@ -74,7 +101,7 @@ def sidecar(
             sidecar_notes(configuration.mesh, entry),
         )
     )
-    snapshot = sidecar_snapshot(
+    return sidecar_snapshot(
         configuration.mesh,
         workload=entry,
         app=app,
@@ -82,8 +109,3 @@ def sidecar(
         outbound_policy=outbound_policy,
         **http,
     )
-    probe = apps.AppProbe(app)
-    child = apps.Child(command, apps.environment(app, outbound)) if command else None
-    with open_access_log(access_log or ("off" if command else "-")) as log:
-        worker = Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, trouble=lambda: probe.trouble)
-        sys.exit(serve(worker, probe=probe, child=child))

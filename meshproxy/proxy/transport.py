@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from contextlib import suppress
+from typing import Any
 
 import trio
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
@@ -48,7 +49,7 @@ class Transport:
         peer, local = self._socket.getpeername(), self._socket.getsockname()
         if self._socket.family == socket.AF_UNIX:
             return b"", str(peer), str(local)
-        return peer[0].encode(), str(SocketAddress(*peer[:2])), str(SocketAddress(*local[:2]))
+        return _ip(peer).encode(), str(SocketAddress(_ip(peer), peer[1])), str(SocketAddress(_ip(local), local[1]))
 
     async def receive(self, size: int = RECEIVE_SIZE) -> bytes:
         """What comes next, at least one byte; `b""` when the peer has closed its side. Raises `LOST`."""
@@ -100,6 +101,11 @@ class Transport:
             notify_closing(self._fd)
             self._fd = -1
             self._socket.close()
+
+
+def _ip(name: tuple[Any, ...]) -> str:
+    """The IP address of a socket's name; one of IPv4 as such, also where it came by a socket of both versions."""
+    return str(name[0]).removeprefix("::ffff:") if "." in name[0] else str(name[0])
 
 
 async def connect(address: Address) -> Transport:

@@ -138,6 +138,13 @@ def test_publishing_a_port_that_no_gateway_has_is_told(answering: Path) -> None:
     assert "no Gateway that is run has port 82" in result.stderr
 
 
+def test_publishing_a_port_twice_is_told(answering: Path) -> None:
+    result = meshproxy("run", "-f", answering, *publish(80, 80, 81))
+
+    assert result.returncode == 2
+    assert "--publish 80 is given twice" in result.stderr
+
+
 @pytest.mark.parametrize("command", [[], ["run"], ["check"]])
 def test_help_shows_an_example(command: list[str]) -> None:
     result = meshproxy(*command, "--help")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -44,7 +47,7 @@ def call(program: str, url: str, user: str = "anybody") -> list[str]:
 
 
 @contextmanager
-def sidecar(folder: Path, workload: str, app: int, *more: str) -> Iterator[subprocess.Popen[str]]:
+def sidecar(folder: Path, workload: str, app: int | str, *more: str) -> Iterator[subprocess.Popen[str]]:
     """A running sidecar, from the moment it serves."""
     command = [sys.executable, "-m", "meshproxy", "sidecar", "-f", str(folder), "--workload", workload]
     process = subprocess.Popen(
@@ -181,17 +184,79 @@ def test_the_child_finds_its_surroundings_and_returns_its_exit_code(canary: Path
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+ \d+ True\n", result.stdout)
 
 
-def test_a_signal_reaches_the_child_and_its_exit_code_comes_back(canary: Path) -> None:
-    child = "import signal, sys; signal.signal(15, lambda *_: sys.exit(9)); print('up', flush=True); signal.pause()"
-    command = [sys.executable, "-m", "meshproxy", "sidecar", "-f", str(canary / "reviews.yaml"), "--workload", "web"]
-    options = ["--app", str(free_port()), "--outbound", str(free_port()), "--", sys.executable, "-c", child]
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+COUNTING = """\
+import signal, sys, time
+caught = []
+for number in (1, 2, 3, 10, 12, 15):
+    signal.signal(number, lambda number, frame: caught.append(number))
+print("up", flush=True)
+while not caught:
+    signal.pause()
+time.sleep(0.2)  # a second one, were there one, would come in this time
+sys.exit(100 + 10 * len(caught) + caught[0] % 10)
+"""
+
+
+def web_command(folder: Path, *command: str) -> list[str]:
+    options = ["--workload", "web", "--app", str(free_port()), "--outbound", str(free_port())]
+    return [sys.executable, "-m", "meshproxy", "sidecar", "-f", str(folder / "reviews.yaml"), *options, "--", *command]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2],
+)
+def test_a_signal_reaches_the_child_once_and_its_exit_code_comes_back(canary: Path, number: signal.Signals) -> None:
+    command = web_command(canary, sys.executable, "-c", COUNTING)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 9
+        process.send_signal(number)
+        assert process.wait(20) == 110 + number % 10
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_child_once(canary: Path) -> None:
+    command = web_command(canary, sys.executable, "-c", COUNTING)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown = b""
+    while b"up" not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+
+    assert os.waitstatus_to_exitcode(status) == 110 + signal.SIGINT
+
+
+def test_a_sidecar_started_to_ignore_sighup_ignores_it(canary: Path) -> None:
+    child = "import sys; print('up', flush=True); sys.stdin.readline(); sys.exit(3)"
+    command = ["nohup", *web_command(canary, sys.executable, "-c", child)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGHUP)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait(20) == 3
+
+
+def test_the_childs_input_and_output_are_its_own(canary: Path) -> None:
+    everything = bytes(range(256)) * 100
+    command = web_command(canary, sys.executable, "-c", "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())")
+
+    result = subprocess.run(command, input=everything, capture_output=True, timeout=20)
+
+    assert result.stdout == everything
+
+
+def test_the_child_is_told_the_port_that_was_free(canary: Path) -> None:
+    options = ["--workload", "web", "--app", str(free_port()), "--outbound", "127.0.0.1:0"]
+    result = meshproxy("sidecar", "-f", canary / "reviews.yaml", *options, "--", *call("requests", "http://reviews/"))
+
+    assert json.loads(result.stdout)["port"] == apps(canary)["v1"]
 
 
 def test_a_child_killed_by_a_signal_ends_as_in_a_shell(canary: Path) -> None:
@@ -221,6 +286,70 @@ def test_ready_says_why_an_app_cannot_be_reached_and_requests_get_503(tmp_path: 
         assert f"127.0.0.1:{app}" in ready.value.read().decode()
         assert answer.value.code == 503
         assert "remote connection failure" in answer.value.read().decode()
+
+
+def test_an_app_that_comes_up_late_is_found(tmp_path: Path) -> None:
+    inbound, admin, app = free_port(), free_port(), free_port()
+    folder = copied("canary", {9181: inbound}, tmp_path)
+
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/ready"):
+                return True
+        except urllib.error.HTTPError:
+            return False
+
+    with sidecar(folder, "reviews-v1", app, "--admin", str(admin)):
+        assert not ready()
+        with backend(app):
+            give_up = time.monotonic() + 20
+            while not ready():
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize("app", ["127.0.0.1:0", "9000x", "a b:1"])
+def test_an_app_that_can_be_nowhere_is_refused(canary: Path, app: str) -> None:
+    result = meshproxy("sidecar", "-f", canary / "reviews.yaml", "--workload", "web", "--app", app)
+
+    assert result.returncode == 2
+    assert "127.0.0.1:9000" in result.stderr
+
+
+def test_an_app_may_be_named(tmp_path: Path) -> None:
+    inbound = free_port()
+    folder = copied("canary", {9181: inbound}, tmp_path)
+    with (
+        backend() as app,
+        sidecar(folder, "reviews-v1", f"localhost:{app}"),
+        urllib.request.urlopen(f"http://127.0.0.1:{inbound}/") as response,
+    ):
+        assert json.loads(response.read())["port"] == app
+
+
+def test_the_example_of_the_help_works_as_printed(tmp_path: Path) -> None:
+    shown = meshproxy("sidecar", "--help").stdout
+    example = re.search(r"Example:\n(.*?)\n\n", shown, re.DOTALL)
+    assert example is not None
+    words = shlex.split(example[1].replace("\\\n", " "))
+    ports = {9181: free_port(), 9001: free_port()}
+    folder = copied("canary", {9181: ports[9181]}, tmp_path)
+    words = [word.replace("9001", str(ports[9001])).replace("policies/canary", str(folder)) for word in words]
+
+    assert words[:2] == ["meshproxy", "sidecar"]
+    options = words[words.index("-f") + 2 :]
+    workload, app = options[options.index("--workload") + 1], options[options.index("--app") + 1]
+    with sidecar(folder, workload, app, *options[options.index("--") :]):
+        give_up = time.monotonic() + 20
+        status = 503
+        while status == 503 and time.monotonic() < give_up:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{ports[9181]}/") as response:
+                    status = response.status
+            except urllib.error.HTTPError as error:
+                status = error.code
+
+    assert status == 200
 
 
 def test_an_unknown_workload_is_told_with_the_nearest_name(canary: Path) -> None:

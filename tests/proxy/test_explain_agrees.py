@@ -76,6 +76,9 @@ MATCHES = _merged(
     _maybe("method", st.sampled_from(["GET", "POST"]).map(lambda method: {"exact": method}), among=5),
     _maybe("authority", st.just({"prefix": "a"}), among=6),
     _maybe("queryParams", TEXTS.map(lambda text: {"q": text}), among=4),
+    _maybe("sourceLabels", st.sampled_from(["client", "batch"]).map(lambda app: {"app": app}), among=6),
+    _maybe("sourceNamespace", st.sampled_from(["default", "jobs"]), among=6),
+    _maybe("port", st.sampled_from([80, 8080]), among=6),
 )
 VALUES = st.sampled_from(
     [
@@ -179,7 +182,7 @@ def _world(backends: Sequence[SocketAddress]) -> list[Json]:
         service("a", [(v1, {"version": "v1"}), (v2, {"version": "v2"})]),
         service("b", [(other, {})]),
         _resource("DestinationRule", "a", {"host": "a", "subsets": subsets}),
-        _resource("WorkloadEntry", "client", {"address": "127.0.0.1"}),
+        _resource("WorkloadEntry", "client", {"address": "127.0.0.1", "labels": {"app": "client"}}),
     ]
 
 

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from meshproxy.proxy.http.failures import INVALID_AUTHORITY, Failure
-from meshproxy.proxy.upstream.forward_proxy import destination_of
+from meshproxy.proxy.upstream.forward_proxy import destination_of, reached
 from meshproxy.snapshot import Cluster, SocketAddress
 
 from .support import CLUSTER, Gateway, backend, gateway, snapshot, until
@@ -82,12 +82,28 @@ async def test_a_name_that_nobody_knows_is_503_df(monkeypatch: pytest.MonkeyPatc
     assert (answer.status, line.flags, line.details) == (503, "DF", "dns_resolution_failure")
 
 
-async def test_a_request_that_leads_back_here_is_not_sent_round_and_round() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "0", "[::ffff:127.0.0.1]", "localhost", "127.1"])
+async def test_a_request_that_leads_back_here_is_not_sent_round_and_round(host: str) -> None:
     async with gateway(snapshot(PASSTHROUGH)) as proxy:
-        answer = await proxy.exchange(get(f"127.0.0.1:{proxy.address.port}"))
+        answer = await proxy.exchange(get(f"{host}:{proxy.address.port}"))
         [line] = await proxy.logged()
 
     assert (answer.status, line.details) == (508, "request_leads_back_here")
+
+
+@pytest.mark.parametrize(
+    ("address", "end"),
+    [
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:0.0.0.0", "127.0.0.1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_an_address_is_told_by_where_it_leads(address: str, end: str) -> None:
+    assert reached(SocketAddress(address, 80)) == SocketAddress(end, 80)
 
 
 async def test_clients_cannot_make_it_remember_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:

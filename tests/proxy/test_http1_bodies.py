@@ -282,3 +282,22 @@ def test_each_framing_has_its_decoder() -> None:
     assert isinstance(decoder(CHUNKED), ChunkedDecoder)
     assert isinstance(decoder(UNTIL_CLOSE), UntilCloseDecoder)
     assert isinstance(decoder(5), LengthDecoder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Content-Length",
+        b"transfer-encoding",
+        b"Host",
+        b"Authorization",
+        b"cookie",
+        b"x-forwarded-for",
+        b"X-Envoy-Internal",
+    ],
+)
+def test_what_decides_about_a_message_cannot_come_behind_it(name: bytes) -> None:
+    decoder = ChunkedDecoder()
+    decoder.feed(b"0\r\ngrpc-status: 0\r\n%b: 1\r\nx-checksum: 2\r\n\r\n" % name)
+
+    assert decoder.trailers == [(b"grpc-status", b"0"), (b"x-checksum", b"2")]

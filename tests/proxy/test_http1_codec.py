@@ -369,7 +369,7 @@ def test_an_incomplete_head_is_none() -> None:
     assert read_request_head(b"", LIMITS) is None
 
 
-@pytest.mark.parametrize("count", [1, 2, 50])
+@pytest.mark.parametrize("count", [1, 2, 8])
 def test_empty_lines_before_the_request_line_are_skipped(count: int) -> None:
     empty = b"\r\n" * count
 
@@ -528,6 +528,8 @@ MALFORMED: list[tuple[str, bytes, str]] = [
     *((f"{char!r} in a name", get(b"x%cy: 1" % char), CODEC_ERROR) for char in b'()<>@,;\\"/[]?={} \x80'),
     ("garbage for a request line", lines(b"garbage"), CODEC_ERROR),
     ("leading space", b" " + get(), CODEC_ERROR),
+    ("nine empty lines", b"\r\n" * 9 + get(), CODEC_ERROR),
+    ("nothing but empty lines", b"\r\n" * 30_000, CODEC_ERROR),
     ("a method that is no token", target(b"/", b"G@T"), CODEC_ERROR),
     ("lower-case version", lines(b"GET / http/1.1", b"Host: h"), CODEC_ERROR),
     ("version of two digits", lines(b"GET / HTTP/1.01", b"Host: h"), CODEC_ERROR),
@@ -665,8 +667,7 @@ def test_a_head_that_is_not_yet_complete_gets_431_as_soon_as_it_is_too_large() -
 def test_empty_lines_before_the_request_line_count_against_the_limit() -> None:
     limits = HeadLimits(max_bytes=100)
 
-    assert read_request_head(b"\r\n" * 50, limits) is None
-    assert refused(b"\r\n" * 51, limits).kind is HEADERS_TOO_LARGE
+    assert read_request_head(b"\r\n" * 8, limits) is None
     assert read_request_head(b"\r\n" + head_of(98), limits) is not None
     assert refused(b"\r\n" + head_of(99), limits).kind is HEADERS_TOO_LARGE
 

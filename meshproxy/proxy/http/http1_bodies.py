@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from .http1_fields import FIELD_LINE, fields_of
+from .http1_fields import FIELD_LINE, trailers_of
 from .message import Headers
 
 CHUNKED = -1
@@ -154,7 +154,7 @@ class ChunkedDecoder:
         block = buffer[:end]
         if len(block) > self._max_trailer_bytes or not _TRAILER_BLOCK.match(block):
             raise BodyError("bad trailer")
-        self.trailers = fields_of(block)
+        self.trailers = trailers_of(block)
         self.rest = buffer[end + 2 :]
         self._buffer = b""
         self.finished = True

@@ -120,7 +120,9 @@ def read_response_head(data: bytes, limits: HeadLimits, request_method: bytes) -
 
 
 _HEAD_END = b"\r\n\r\n"
-_EMPTY_LINES = re.compile(rb"(?>\r\n)*+")
+# Enough for clients that end a body with a line too many; no bound would be a way to make us read the same again.
+_MAX_EMPTY_LINES = 8
+_EMPTY_LINES = re.compile(rb"(?>\r\n){0,%d}+" % _MAX_EMPTY_LINES)
 _REQUEST_LINE = re.compile(rb"[^ ]++ ([^ ]++) HTTP/([0-9])\.([0-9])\Z")
 
 # What h11 would let pass in a request and we do not, with the reason that the access log gives.
@@ -157,9 +159,9 @@ def _after_empty_lines(data: bytes) -> int:
 
 def _read_unusual_request_head(data: bytes, limits: HeadLimits) -> tuple[RequestHead, int] | None:
     if start := _after_empty_lines(data):
-        # They count against the limit: a client could go on sending them.
-        rest = limits._replace(max_bytes=limits.max_bytes - start)
-        found = read_request_head(data[start:], rest)
+        if data.startswith(b"\r\n", start):
+            raise bad_request("too many empty lines before the request")
+        found = read_request_head(data[start:], limits._replace(max_bytes=limits.max_bytes - start))
         return found and (found[0], start + found[1])
     end = data.find(_HEAD_END)
     if end < 0:
@@ -437,12 +439,12 @@ _REASONS = {
     408: "Request Timeout", 409: "Conflict", 410: "Gone", 411: "Length Required", 412: "Precondition Failed",
     413: "Payload Too Large", 414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
     417: "Expectation Failed", 421: "Misdirected Request", 422: "Unprocessable Entity", 423: "Locked",
-    424: "Failed Dependency", 426: "Upgrade Required", 428: "Precondition Required", 429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
+    424: "Failed Dependency", 425: "Too Early", 426: "Upgrade Required", 428: "Precondition Required",
+    429: "Too Many Requests", 431: "Request Header Fields Too Large",
     500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout", 505: "HTTP Version Not Supported", 506: "Variant Also Negotiates",
     507: "Insufficient Storage", 508: "Loop Detected", 510: "Not Extended",
-    511: "Network Authentication Required",
+    511: "Network Authentication Required", 599: "Last Unassigned Server Error Code",
 }  # fmt: skip
 
 _STATUS_LINES = {

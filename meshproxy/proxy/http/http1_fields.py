@@ -24,3 +24,22 @@ def fields_of(block: bytes) -> Headers:
     if b" \r\n" in block or b"\t\r\n" in block:
         return [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
     return [(name.lower(), value) for name, value in fields]
+
+
+# RFC 9110, section 6.5.1: what frames, routes or authenticates a message, or says how to process it, is no trailer; by
+# the time it comes, all that has been decided. Nor is what proxies tell each other: the edge has put the head right.
+_NOT_IN_TRAILERS = frozenset(
+    b"authorization cache-control connection content-encoding content-length content-range content-type cookie expect "
+    b"forwarded host if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive max-forwards "
+    b"proxy-authenticate proxy-authorization proxy-connection range set-cookie te trailer transfer-encoding upgrade "
+    b"www-authenticate x-real-ip x-request-id".split()
+)
+
+
+def trailers_of(block: bytes) -> Headers:
+    """The fields of a trailer section that may be passed on."""
+    return [
+        (name, value)
+        for name, value in fields_of(block)
+        if name not in _NOT_IN_TRAILERS and not name.startswith((b"x-forwarded-", b"x-envoy-"))
+    ]

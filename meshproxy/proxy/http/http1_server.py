@@ -180,7 +180,8 @@ class Http1ServerConnection(Http1Connection):
         response = self._manager.refuse(failure, self._peer)
         assert isinstance(response.body, bytes)
         if response.status:
-            await self.transport.send(response_head(response.status, response.headers, _CLOSE) + response.body)
+            extra = _CLOSE if response.body else _CLOSE + _NO_CONTENT
+            await self.transport.send(response_head(response.status, response.headers, extra) + response.body)
             await self._linger()
 
     def _request(self, head: RequestHead) -> Request:

@@ -140,6 +140,8 @@ def _path(redirect: RedirectAction, request: Request, new_path: Rewrite | None) 
     if redirect.path is None:
         return request.path
     path = redirect.path.encode()
+    if not path.startswith(b"/"):
+        path = b"/" + path
     if b"?" in path:
         return path
     _, mark, query = request.path.partition(b"?")

@@ -78,8 +78,12 @@ def string_test(match: StringMatcher) -> StringTest:
 
 
 def compile_regex(pattern: str) -> re2._Regexp[bytes]:
-    """A compiled RE2 expression for bytes. Raises `re2.error`; a checked configuration has no such expression."""
+    """A compiled RE2 expression for bytes. Raises `re2.error`; a checked configuration has no such expression.
+
+    As in Envoy, `.` is one byte: what a client sends need not be UTF-8.
+    """
     options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
     return re2.compile(pattern.encode(), options)
 

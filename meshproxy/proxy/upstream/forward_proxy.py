@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import socket
 from collections import OrderedDict
+from ipaddress import ip_address
 
 import trio
 
 from ... import snapshot
-from ...snapshot import Endpoint, SocketAddress
+from ...snapshot import Address, Endpoint, SocketAddress
 from ...telemetry.metrics import ClusterStats
 from ..http.failures import DNS_RESOLUTION_FAILED, INVALID_AUTHORITY, LOOP_DETECTED, Failure
 from ..http.message import Request, Response
@@ -58,8 +59,7 @@ class ForwardProxy:
         self._destinations.move_to_end(address)
         if trio.current_time() >= destination.stale_at:
             await self._look_up(address, destination)
-        # A request for the very address that it came in by would come in by it again, and again.
-        if any(host.name == request.local_address for host in destination.cluster.hosts):
+        if any(leads_back(host.address, request) for host in destination.cluster.hosts):
             raise Failure(LOOP_DETECTED)
         return await destination.cluster(request)
 
@@ -78,7 +78,7 @@ class ForwardProxy:
         except (OSError, UnicodeError) as error:
             raise Failure(DNS_RESOLUTION_FAILED) from error
         hosts = preferred((info[0], str(info[4][0])) for info in found)
-        destination.cluster.update_hosts(Endpoint(SocketAddress(host, address.port)) for host in hosts)
+        destination.cluster.update_hosts(Endpoint(reached(SocketAddress(host, address.port))) for host in hosts)
         destination.stale_at = trio.current_time() + _FRESH_S
 
 
@@ -90,6 +90,24 @@ class _Destination:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.stale_at = 0.0
+
+
+def reached(address: SocketAddress) -> SocketAddress:
+    """Where a connection to an IP address ends: the unspecified address stands for this machine, an IPv4 address mapped
+    into IPv6 for itself."""
+    ip = ip_address(address.host)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_unspecified:
+        return SocketAddress("127.0.0.1" if ip.version == 4 else "::1", address.port)
+    return SocketAddress(str(ip), address.port)
+
+
+def leads_back(address: Address, request: Request) -> bool:
+    """Whether a request would be sent to the very address that it came in by, to come in by it again, and again.
+
+    By another address of this machine it comes round once, and is recognised then.
+    """
+    return str(address) == request.local_address
 
 
 def destination_of(authority: bytes) -> SocketAddress:
