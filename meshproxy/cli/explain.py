@@ -6,15 +6,20 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from ..mesh import Mesh, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
+from ..mesh import Mesh, OutboundPolicy, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
 from ..mesh.advice import advice, listed
-from ..mesh.gateway import PlacedServer, merge_servers, selected_gateways
+from ..mesh.gateway import PlacedServer, considered_by_gateway, merge_servers, selected_gateways
+from ..mesh.hosts import is_wildcard
 from ..mesh.names import gateway_name
+from ..mesh.routes import ConsideredRoute
+from ..mesh.sidecar import considered_by_sidecar
+from ..proxy.routing.explain import Explanation, Tried
 from ..proxy.routing.explain import explain as explain_request
 from ..resources import DEFAULT_NAMESPACE, VirtualService
 from ..snapshot import Listener, Origin, Snapshot, SocketAddress, VirtualHost
@@ -58,7 +63,12 @@ class HeaderField(click.ParamType[tuple[str, str]]):
         name, colon, text = value.partition(":")
         if not name or not colon:
             self.fail(f"{value!r} is not a header; write it as 'end-user: tester'", param, ctx)
+        if _CONTROL.search(value):
+            self.fail(f"{value!r} holds a control character, such as a line break; -H is for one header", param, ctx)
         return name, text.strip(" \t")
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab may be in a value (RFC 9110, section 5.5)
 
 
 @click.command()
@@ -67,6 +77,11 @@ class HeaderField(click.ParamType[tuple[str, str]]):
 )
 @click.option("--gateway", metavar="[NS/]NAME", help="The Gateway that the request comes to.")
 @click.option("--workload", metavar="NAME[.NAMESPACE]", help="The WorkloadEntry whose app sends it, by its sidecar.")
+@click.option(
+    "--outbound-policy",
+    type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
+    help="What that sidecar does with requests for hosts that no resource names: ALLOW_ANY if not told.",
+)
 @click.option("-H", "headers", type=HeaderField(), multiple=True, help="A header of the request. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 @namespace_option
@@ -76,6 +91,7 @@ def explain(
     paths: tuple[str, ...],
     gateway: str | None,
     workload: str | None,
+    outbound_policy: OutboundPolicy | None,
     headers: tuple[tuple[str, str], ...],
     as_json: bool,
     namespace: str,
@@ -95,12 +111,18 @@ def explain(
     """
     if gateway is not None and workload is not None:
         fail("give one of --gateway and --workload, not both", EXIT_UNUSABLE)
+    if outbound_policy is not None and workload is None:
+        fail("--outbound-policy is for a sidecar: give --workload too", EXIT_UNUSABLE)
     authority, target = url
     mesh = _mesh(paths, namespace)
-    entrance = _sidecar(mesh, workload) if workload else _gateway(mesh, gateway, _port(authority), namespace)
+    if workload:
+        entrance = _sidecar(mesh, workload, outbound_policy or "ALLOW_ANY")
+    else:
+        entrance = _gateway(mesh, gateway, _port(authority), namespace)
     told = explain_request(entrance.snapshot, entrance.listener, _head(method, authority, target, headers))
+    told = replace(told, tried=tuple(_tried(told, entrance)))
     hosts = _hosts_written(mesh, told.virtual_host) if told.virtual_host else ()
-    story = Story(f"{method} {f'http://{authority}' if authority else ''}{target}", told, entrance.origins, hosts)
+    story = Story(_request_line(method, authority, target), told, entrance.origins, hosts)
     if as_json:
         click.echo(json.dumps(as_dict(story), indent=1))
     else:
@@ -120,8 +142,17 @@ def _mesh(paths: Sequence[str], namespace: str) -> Mesh:
     return configuration.mesh
 
 
+def _request_line(method: str, authority: str, target: str) -> str:
+    """The request for people, who know it by its URL."""
+    if method == "CONNECT":
+        return f"{method} {authority}"
+    return f"{method} {f'http://{authority}' if authority else ''}{target}"
+
+
 def _head(method: str, authority: str, target: str, headers: Sequence[tuple[str, str]]) -> bytes:
     """The request as a client would send it. What is wrong with it, the proxy will tell."""
+    if method == "CONNECT":
+        target = authority  # its only form (RFC 9112, section 3.2.3)
     lines = [f"{method} {target} HTTP/1.1"]
     if authority and not any(name.lower() == "host" for name, _ in headers):
         lines.append(f"host: {authority}")
@@ -135,23 +166,56 @@ def _port(authority: str) -> int | None:
 
 
 class _Entrance(NamedTuple):
-    """The listener that a request comes to, what its proxy runs, and where the listener is written."""
+    """The listener that a request comes to, what its proxy runs, and where the listener is written.
+
+    `considered` lists what a request with some authority, in some virtual host, may meet there, and what it might if
+    that existed.
+    """
 
     snapshot: Snapshot
     listener: Listener
     origins: tuple[Origin, ...]
+    considered: Callable[[str, VirtualHost | None], Iterable[ConsideredRoute]]
 
 
-def _sidecar(mesh: Mesh, workload: str) -> _Entrance:
+def _tried(told: Explanation, entrance: _Entrance) -> Iterator[Tried]:
+    """The rules that were tried and, in their places among them, those that do not exist for this proxy or port."""
+    if told.request is None:
+        return
+    tried = iter(told.tried)
+    for route, unmet in entrance.considered(told.request.authority, told.virtual_host):
+        if unmet is not None:
+            yield Tried(route, unmet.failed, unmet.given)
+        elif one := next(tried, None):
+            yield one
+        else:
+            return  # it is the rule that the request meets
+
+
+def _host_and_port(authority: str) -> tuple[str, int]:
+    port = _port(authority)
+    host = authority if port is None else authority.rpartition(":")[0]
+    return host.strip("[]").lower(), _HTTP_PORT if port is None else port
+
+
+def _sidecar(mesh: Mesh, workload: str, outbound_policy: OutboundPolicy) -> _Entrance:
     """The outbound listener of a workload's sidecar."""
     try:
         entry = find_workload(mesh, workload)
     except UnknownWorkload as error:
         fail(str(error), EXIT_UNUSABLE)
-    snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND)
+    snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND, outbound_policy=outbound_policy)
     listener = next(one for one in snapshot.listeners if one.address == _OUTBOUND)
     position = entry.position("metadata", "name")
-    return _Entrance(snapshot, listener, (Origin(position.file, position.line, entry.id),))
+    origin = Origin(position.file, position.line, entry.id)
+
+    def considered(authority: str, virtual_host: VirtualHost | None) -> Iterable[ConsideredRoute]:
+        # The virtual host of one service is named for it, whatever the request calls it.
+        if virtual_host and _port(virtual_host.name) and not is_wildcard(virtual_host.name):
+            authority = virtual_host.name
+        return considered_by_sidecar(mesh, entry, *_host_and_port(authority))
+
+    return _Entrance(snapshot, listener, (origin,), considered)
 
 
 def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str) -> _Entrance:
@@ -163,17 +227,22 @@ def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str) 
     snapshot = gateway_snapshot(mesh, selector=labels, namespace=namespace)
     merged = merge_servers(selected_gateways(mesh, labels))
     known = [
-        (listener, [server for server in servers if name in (None, server.gateway_name)])
+        (listener, servers)
         for listener, servers in zip(snapshot.listeners, merged.values(), strict=True)
+        if any(name in (None, server.gateway_name) for server in servers)
     ]
-    known = [(listener, servers) for listener, servers in known if servers]
     found = known
     if len(known) > 1:
         found = [(listener, servers) for listener, servers in known if listener.address.port == (port or _HTTP_PORT)]
     if len(found) != 1:
         _undecided(known)
     listener, servers = found[0]
-    return _Entrance(snapshot, listener, tuple(map(_server_origin, servers)))
+
+    def considered(authority: str, _: VirtualHost | None) -> Iterable[ConsideredRoute]:
+        return considered_by_gateway(mesh, servers, _host_and_port(authority)[0], selector=labels, namespace=namespace)
+
+    named = (server for server in servers if name in (None, server.gateway_name))
+    return _Entrance(snapshot, listener, tuple(map(_server_origin, named)), considered)
 
 
 def _undecided(known: Sequence[tuple[Listener, Sequence[PlacedServer]]]) -> NoReturn:

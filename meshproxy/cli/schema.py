@@ -21,6 +21,6 @@ def schema(kind: Kind | None) -> None:
     \b
     Example, and the line for the settings.json of VS Code with its YAML extension:
       meshproxy schema > meshproxy.schema.json
-      "yaml.schemas": {"./meshproxy.schema.json": "policies/**/*.yaml"}
+      "yaml.schemas": {"./meshproxy.schema.json": ["policies/**/*.yaml", "!**/*.meshtest.yaml"]}
     """
     click.echo(json.dumps(kind_schema(kind) if kind else mesh_schema(), indent=1))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from meshproxy.resources import Destination
-from meshproxy.snapshot import Address, Cluster, DiscoveryType, Endpoint, LbPolicy, Origin, SocketAddress
-
+from ..resources import Destination
+from ..snapshot import Address, Cluster, DiscoveryType, Endpoint, LbPolicy, Origin, SocketAddress
 from .destination_rules import DestinationRules, EffectivePolicy, PlacedSubset, effective_policy
 from .names import cluster_name, fqdn, is_ip_address
 from .registry import Service, ServiceEndpoint, View, selects

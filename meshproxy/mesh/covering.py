@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import re2
 
-from meshproxy.snapshot import Exact, HeaderMatcher, Prefix, Regex, RouteMatch, StringMatcher
+from ..snapshot import Exact, HeaderMatcher, Prefix, Regex, RouteMatch, StringMatcher
 
 T = TypeVar("T")
 

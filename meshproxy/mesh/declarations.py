@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from meshproxy import resources as api
-from meshproxy.resources import Resource
-from meshproxy.resources.gateway import PROTOCOLS
-from meshproxy.snapshot import SocketAddress
-
+from .. import resources as api
+from ..resources import Resource
+from ..resources.gateway import PROTOCOLS
+from ..snapshot import SocketAddress
 from .names import Visibility, is_ip_address, service_hostname
 from .registry import Resolution, Service, ServiceEndpoint, ServicePort
 from .workloads import Workload, Workloads

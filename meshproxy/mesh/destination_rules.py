@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from meshproxy.resources import (
+from ..resources import (
     ConnectionPoolSettings,
     DestinationRule,
     LoadBalancerSettings,
@@ -19,7 +19,6 @@ from meshproxy.resources import (
     Subset,
     TrafficPolicy,
 )
-
 from .hosts import HostMap
 from .names import ROOT_NAMESPACE, Visibility, fqdn
 from .ordering import age

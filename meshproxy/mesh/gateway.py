@@ -9,13 +9,13 @@ the gateway. Istio does so because a pod cannot choose where its Service listens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Unpack
 
-from meshproxy.resources import Destination, Gateway, Resource, Server
-from meshproxy.snapshot import (
+from ..resources import Destination, Gateway, Resource, Server
+from ..snapshot import (
     HttpConnectionManager,
     Listener,
     Route,
@@ -24,15 +24,14 @@ from meshproxy.snapshot import (
     SocketAddress,
     VirtualHost,
 )
-
 from .clusters import Targets
 from .covering import is_catch_all
-from .hosts import HostMap, specificity
+from .hosts import HostMap, specificity, subset_of
 from .http_options import HttpOptions
 from .mesh import Mesh
 from .names import ROOT_NAMESPACE, with_port
 from .registry import selects
-from .routes import RouteContext, virtual_service_routes
+from .routes import ConsideredRoute, RouteContext, considered_routes, virtual_service_routes
 from .virtual_services import Match, MergedVirtualService
 
 ANY_ADDRESS = "0.0.0.0"
@@ -129,22 +128,61 @@ def contributions(
     """
     hosts: dict[str, dict[Contribution, None]] = {}
     known: dict[tuple[str, MergedVirtualService], Contribution] = {}
+    for context, service, admitted in _admitted(mesh, servers, labels, proxy_namespace, cluster_of):
+        contribution = known.get((context.gateway, service))
+        if contribution is None:
+            routes = list(virtual_service_routes(service, context))
+            contribution = Contribution(service, tuple(m for m, _ in routes), tuple(r for _, r in routes))
+            known[context.gateway, service] = contribution
+        for host in admitted if contribution.routes else ():
+            hosts.setdefault(host, {})[contribution] = None  # once, though two servers may both admit it
+    return {host: list(merged) for host, merged in hosts.items()}
+
+
+def considered_by_gateway(
+    mesh: Mesh,
+    servers: Sequence[PlacedServer],
+    host: str,
+    *,
+    selector: Mapping[str, str] | None = None,
+    namespace: str = ROOT_NAMESPACE,
+) -> list[ConsideredRoute]:
+    """What requests for `host` may meet at some servers of one port, in the order in which it is tried.
+
+    They are the routes of its virtual host with those that do not exist here, after those of more specific hosts that
+    are no virtual hosts for want of a route.
+    """
+    targets = Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules)
+    cluster_of = partial(targets.cluster_of, servers[0].server.port.number)
+    hosts: dict[str, dict[tuple[str, MergedVirtualService], RouteContext]] = {}
+    for context, service, admitted in _admitted(mesh, servers, selector, namespace, cluster_of):
+        for pattern in admitted:
+            if subset_of(host, pattern):
+                hosts.setdefault(pattern, {}).setdefault((context.gateway, service), context)
+    considered: list[ConsideredRoute] = []
+    for pattern in sorted(hosts, key=specificity):
+        found = [one for (_, service), context in hosts[pattern].items() for one in considered_routes(service, context)]
+        considered += sorted(found, key=lambda one: one.unmet is None and is_catch_all(one.route.match))
+        if any(one.unmet is None for one in found):
+            break
+    return considered
+
+
+def _admitted(
+    mesh: Mesh,
+    servers: Iterable[PlacedServer],
+    labels: Mapping[str, str] | None,
+    proxy_namespace: str,
+    cluster_of: Callable[[Destination, str], str],
+) -> Iterator[tuple[RouteContext, MergedVirtualService, dict[str, None]]]:
+    """The VirtualServices that each server admits, with the hosts that they get there."""
     for server in servers:
         gateway, admission = server.gateway_name, Admission(server)
         proxy_labels = server.gateway.spec.selector if labels is None else labels
         context = RouteContext(gateway, server.server.port.number, proxy_namespace, proxy_labels, cluster_of)
         for service in mesh.virtual_services.at_gateway(gateway, proxy_namespace):
-            admitted = admission.admit(service)
-            if not admitted:
-                continue
-            contribution = known.get((gateway, service))
-            if contribution is None:
-                routes = list(virtual_service_routes(service, context))
-                contribution = Contribution(service, tuple(m for m, _ in routes), tuple(r for _, r in routes))
-                known[gateway, service] = contribution
-            for host in admitted if contribution.routes else ():
-                hosts.setdefault(host, {})[contribution] = None  # once, though two servers may both admit it
-    return {host: list(merged) for host, merged in hosts.items()}
+            if admitted := admission.admit(service):
+                yield context, service, admitted
 
 
 class Admission:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from meshproxy.resources import HeaderOperations, Headers
-from meshproxy.snapshot import HeaderMutations, HeaderValue
+from ..resources import HeaderOperations, Headers
+from ..snapshot import HeaderMutations, HeaderValue
 
 _AUTHORITY = frozenset((":authority", "host"))
 

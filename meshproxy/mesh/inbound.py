@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from meshproxy import resources as api
-from meshproxy.resources import Resource, WorkloadEntry
-from meshproxy.snapshot import (
+from .. import resources as api
+from ..resources import Resource, WorkloadEntry
+from ..snapshot import (
     Address,
     Cluster,
     Endpoint,
@@ -24,7 +24,6 @@ from meshproxy.snapshot import (
     VirtualHost,
     WeightedCluster,
 )
-
 from .clusters import connect_timeout_s, discovery_type
 from .declarations import entry_target_port, protocol_of, target_port
 from .destination_rules import DestinationRules, effective_policy

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshproxy.resources import HTTPMatchRequest, StringMatch
-from meshproxy.snapshot import (
+from ..resources import HTTPMatchRequest, StringMatch
+from ..snapshot import (
     Exact,
     HeaderMatcher,
     Prefix,

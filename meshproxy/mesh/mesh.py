@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from meshproxy import resources as api
-from meshproxy.resources import Resource
-
+from .. import resources as api
+from ..resources import Resource
 from .declarations import Published, entry_services, kubernetes_service
 from .destination_rules import DestinationRules
 from .ordering import age

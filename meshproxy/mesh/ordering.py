@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshproxy.resources import Resource
+from ..resources import Resource
 
 
 def age(resource: Resource[Any]) -> tuple[str, str, str]:

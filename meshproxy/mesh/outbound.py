@@ -30,13 +30,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from meshproxy.snapshot import Origin, Route, RouteAction, RouteMatch, VirtualHost, WeightedCluster
-
+from ..snapshot import Origin, Route, RouteAction, RouteMatch, VirtualHost, WeightedCluster
 from .clusters import Target, Targets
-from .hosts import HostMap, is_wildcard
+from .hosts import HostMap, is_wildcard, specificity, subset_of
 from .names import MESH_GATEWAY, short_names, with_port
 from .registry import Service, View
-from .routes import RouteContext, virtual_service_routes
+from .routes import ConsideredRoute, RouteContext, considered_routes, virtual_service_routes
 from .virtual_services import MergedVirtualService, VirtualServices
 
 HTTP_PORT = 80
@@ -61,6 +60,38 @@ def outbound_virtual_hosts(
     for port in sorted({HTTP_PORT, *services}):
         drafts += _drafts(port, services.get(port, {}), rules, targets)
     return _virtual_hosts(sorted(drafts, key=lambda draft: draft.name))
+
+
+def considered_outbound(
+    virtual_services: VirtualServices,
+    labels: Mapping[str, str],
+    targets: Targets,
+    proxy_name: str,
+    host: str,
+    port: int,
+) -> list[ConsideredRoute]:
+    """What requests to `port` of `host` may meet at a sidecar of this name, in the order in which it is tried.
+
+    They are the routes of the VirtualService that holds, with those that do not exist here, after those of the
+    VirtualServices that would go before it if they had a route.
+    """
+    is_service = host in _services_by_port(targets.view).get(port, {})
+    cluster_of = partial(targets.cluster_of, port)
+    context = RouteContext(MESH_GATEWAY, port, targets.view.namespace, labels, cluster_of, proxy_name)
+    visible = virtual_services.at_gateway(MESH_GATEWAY, targets.view.namespace)
+    considered: list[ConsideredRoute] = []
+    for pattern in sorted(
+        {one for service in visible for one in service.hosts if subset_of(host, one)}, key=specificity
+    ):
+        candidates = [service for service in visible if pattern in service.hosts]
+        for service in candidates[:1] if is_service and is_wildcard(pattern) else candidates:
+            found = list(considered_routes(service, context))
+            considered += found
+            if any(one.unmet is None for one in found):
+                return considered
+        if is_service:  # which has its default route then, whatever a wider pattern says
+            break
+    return considered
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from meshproxy.resources import Resource
-from meshproxy.snapshot import Address
-
+from ..resources import Resource
+from ..snapshot import Address
 from .hosts import HostMap, is_wildcard
 from .names import Visibility
 from .ordering import age

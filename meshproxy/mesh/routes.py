@@ -1,16 +1,17 @@
 """The rules of a VirtualService as Envoy's routes, for one port of one gateway (Istio's `TranslateRoute`).
 
 A rule with several matches becomes a route for each, in their order. Conditions that concern the proxy are
-decided here: a route exists only where they hold. Istio's order of precedence for the authority:
-`rewrite.authority`, then the rule's headers, then the destination's.
+decided here: a route exists only where they hold, and `considered_routes` tells of the others. Istio's order of
+precedence for the authority: `rewrite.authority`, then the rule's headers, then the destination's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from meshproxy.resources import (
+from ..resources import (
     Destination,
     HTTPBody,
     HTTPRedirect,
@@ -20,7 +21,7 @@ from meshproxy.resources import (
     VirtualService,
     format_path,
 )
-from meshproxy.snapshot import (
+from ..snapshot import (
     Action,
     DirectResponseAction,
     Origin,
@@ -30,11 +31,9 @@ from meshproxy.snapshot import (
     RouteAction,
     WeightedCluster,
 )
-
 from .covering import is_catch_all
 from .header_changes import HeaderChanges, header_changes
 from .matches import route_match
-from .registry import selects
 from .virtual_services import Match, MergedVirtualService, Path, Rule
 
 
@@ -42,7 +41,7 @@ from .virtual_services import Match, MergedVirtualService, Path, Rule
 class RouteContext:
     """For whom routes are made: a port of a gateway, at a proxy. `cluster_of` names a destination's cluster.
 
-    `cluster_of` takes the destination and the namespace that its rule is written in.
+    `cluster_of` takes the destination and the namespace that its rule is written in. `proxy_name` is for people.
     """
 
     gateway: str
@@ -50,6 +49,21 @@ class RouteContext:
     proxy_namespace: str
     proxy_labels: Mapping[str, str]
     cluster_of: Callable[[Destination, str], str]
+    proxy_name: str = "this proxy"
+
+
+class Unmet(NamedTuple):
+    """A condition on the proxy that does not hold, in words, and what the proxy has there."""
+
+    failed: str
+    given: str
+
+
+class ConsideredRoute(NamedTuple):
+    """A route as it would be; it exists only where nothing is `unmet`."""
+
+    route: Route
+    unmet: Unmet | None
 
 
 def virtual_service_routes(service: MergedVirtualService, context: RouteContext) -> Iterator[tuple[Match, Route]]:
@@ -57,26 +71,44 @@ def virtual_service_routes(service: MergedVirtualService, context: RouteContext)
 
     They end with the first that takes every request: none after it could be met.
     """
+    for rule, match, unmet in _considered(service, context):
+        if unmet is None:
+            yield match, translate_route(rule, match, context)
+
+
+def considered_routes(service: MergedVirtualService, context: RouteContext) -> Iterator[ConsideredRoute]:
+    """The routes of a VirtualService and, in their places, those that do not exist here."""
+    for rule, match, unmet in _considered(service, context):
+        yield ConsideredRoute(translate_route(rule, match, context), unmet)
+
+
+def _considered(service: MergedVirtualService, context: RouteContext) -> Iterator[tuple[Rule, Match, Unmet | None]]:
     for rule in service.rules:
         for match in rule.matches:
-            if applies(match, context):
-                route = translate_route(rule, match, context)
-                yield match, route
-                if is_catch_all(route.match):
-                    return
+            unmet = _unmet(match, context)
+            yield rule, match, unmet
+            if unmet is None and is_catch_all(route_match(match.request)):
+                return
 
 
-def applies(match: Match, context: RouteContext) -> bool:
-    """Whether a match's conditions on the proxy hold. Where it names gateways, the source has no say."""
+def _unmet(match: Match, context: RouteContext) -> Unmet | None:
+    """The first of a match's conditions on the proxy that fails. Where it names gateways, the source has no say."""
     request = match.request
     if request.port is not None and request.port != context.port:
-        return False
+        return Unmet(f"comes by port {request.port}", f"this is port {context.port}")
     if match.gateways:
-        return context.gateway in match.gateways
-    return selects(request.source_labels, context.proxy_labels) and request.source_namespace in (
-        None,
-        context.proxy_namespace,
-    )
+        if context.gateway in match.gateways:
+            return None
+        return Unmet(f"comes by gateway {' or '.join(sorted(match.gateways))}", f"this is {context.gateway}")
+    for name, value in request.source_labels.items():
+        own = context.proxy_labels.get(name)
+        if own != value:
+            given = f"has no label {name}" if own is None else f"has {name}={own}"
+            return Unmet(f"comes from a workload with {name}={value}", f"{context.proxy_name} {given}")
+    if request.source_namespace not in (None, context.proxy_namespace):
+        given = f"{context.proxy_name} is in {context.proxy_namespace}"
+        return Unmet(f"comes from namespace {request.source_namespace}", given)
+    return None
 
 
 def translate_route(rule: Rule, match: Match, context: RouteContext) -> Route:

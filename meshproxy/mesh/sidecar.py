@@ -14,10 +14,11 @@ Differences from Istio, on purpose:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Unpack
 
-from meshproxy.resources import DEFAULT_NAMESPACE, Resource, WorkloadEntry
-from meshproxy.snapshot import (
+from ..resources import DEFAULT_NAMESPACE, Resource, WorkloadEntry
+from ..snapshot import (
     Action,
     Address,
     Cluster,
@@ -33,13 +34,13 @@ from meshproxy.snapshot import (
     VirtualHost,
     WeightedCluster,
 )
-
 from .advice import listed, nearest
 from .clusters import Targets
 from .http_options import HttpOptions
 from .inbound import inbound_cluster, inbound_routes, served_ports
 from .mesh import Mesh
-from .outbound import outbound_virtual_hosts
+from .outbound import considered_outbound, outbound_virtual_hosts
+from .routes import ConsideredRoute
 from .workloads import Workload
 
 OutboundPolicy = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
@@ -91,6 +92,17 @@ def sidecar_snapshot(
     return Snapshot(tuple(listeners), tuple(clusters))
 
 
+def considered_by_sidecar(mesh: Mesh, workload: Resource[WorkloadEntry], host: str, port: int) -> list[ConsideredRoute]:
+    """What the app's requests to `port` of `host` may meet, in order, with those routes that do not exist here."""
+    targets = Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules)
+    name = f"{workload.name}.{workload.namespace}"
+    return considered_outbound(mesh.virtual_services, _labels(workload), targets, name, host, port)
+
+
+def _labels(workload: Resource[WorkloadEntry]) -> Mapping[str, str]:
+    return Workload.of(workload.spec, workload.labels).labels
+
+
 def _listener(address: SocketAddress, routes: RouteConfiguration, http: HttpOptions) -> Listener:
     manager = HttpConnectionManager(routes, use_remote_address=False, **http)
     return Listener(f"{address.host}_{address.port}", address, manager)
@@ -99,8 +111,7 @@ def _listener(address: SocketAddress, routes: RouteConfiguration, http: HttpOpti
 def _outbound_routes(
     mesh: Mesh, workload: Resource[WorkloadEntry], targets: Targets, policy: OutboundPolicy
 ) -> RouteConfiguration:
-    labels = Workload.of(workload.spec, workload.labels).labels
-    hosts = outbound_virtual_hosts(mesh.virtual_services, labels, targets)
+    hosts = outbound_virtual_hosts(mesh.virtual_services, _labels(workload), targets)
     return RouteConfiguration("http_proxy", (*hosts, _CATCH_ALL[policy]), ignore_port_in_host_matching=False)
 
 

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshproxy.resources import HTTPMatchRequest, HTTPRoute, Resource, StringMatch, VirtualService
-
+from ..resources import HTTPMatchRequest, HTTPRoute, Resource, StringMatch, VirtualService
 from .names import MESH_GATEWAY, Visibility, fqdn, gateway_name
 from .ordering import age
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from meshproxy.resources import Resource, WorkloadEntry
-from meshproxy.snapshot import Address, Pipe, SocketAddress
+from ..resources import Resource, WorkloadEntry
+from ..snapshot import Address, Pipe, SocketAddress
 
 UNIX_PREFIX = "unix://"
 

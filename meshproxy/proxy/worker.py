@@ -21,11 +21,11 @@ from ..telemetry.metrics import ListenerStats, Metrics
 from .admin import Admin, State
 from .http.connection_manager import ConnectionManager
 from .http.departures import Departures
-from .http.failures import CLUSTER_NOT_FOUND, Failure
+from .http.failures import Failure
 from .http.http1_server import Http1ServerConnection
 from .http.message import Request, Response, Service
 from .listener import accept
-from .routing.actions import action
+from .routing.actions import action, cluster_not_found
 from .routing.router import Router
 from .transport import Transport, listen
 from .upstream.cluster import Cluster
@@ -169,7 +169,7 @@ class Worker:
         return manager
 
     def _action(self, route: Route) -> Service:
-        return action(route, lambda name: self.clusters.get(name, _cluster_not_found), self._chance)
+        return action(route, lambda name: self.clusters.get(name, cluster_not_found), self._chance)
 
     def _accepted(self, listener: Listener, connections: trio.Nursery) -> Callable[[socket.socket], None]:
         stats = self.metrics.listener(listener.name)
@@ -225,10 +225,6 @@ class Worker:
         for connection in self._connections:
             connection.drain()
         connections.cancel_scope.deadline = trio.current_time() + self._drain_time_s
-
-
-async def _cluster_not_found(request: Request) -> Response:
-    raise Failure(CLUSTER_NOT_FOUND)
 
 
 class _ListenerTelemetry:

@@ -30,6 +30,7 @@ from .destination_rule import (
 )
 from .fields import FieldPath
 from .gateway import Gateway, Port, Server, ServerTLSSettings
+from .heads import is_authority
 from .kinds import KINDS, Kind, field_paths, kind_named
 from .kubernetes import (
     Endpoint,
@@ -53,7 +54,7 @@ from .security import AuthorizationPolicy, PeerAuthentication, RequestAuthentica
 from .service_entry import ServiceEntry, ServicePort, WorkloadEntry, WorkloadSelector
 from .sidecar import Sidecar
 from .telemetry import Telemetry
-from .types import Duration, hosts_overlap, is_authority, parse_duration
+from .types import Duration, hosts_overlap, parse_duration
 from .virtual_service import (
     MESH,
     Delegate,

@@ -62,8 +62,8 @@ def _server_host_error(host: str) -> str | None:
         return f"{namespace!r} is no namespace; write namespace/host, ./host for its own, or */host for any"
     if is_ip_address(name) or name == "*":
         return None
-    if "." not in name:
-        return f"{name!r} is a short name; give the whole name, such as {name or 'www'}.example.com, or '*'"
+    if "." not in name and not wildcard_host_error(name):
+        return f"{name!r} is a short name; give the whole name, such as {name}.example.com, or '*'"
     if "*" in name and not name.startswith("*."):
         return f"{name!r} has a partial wildcard; '*' stands for whole labels, as in *.example.com"
     return wildcard_host_error(name)

@@ -5,7 +5,8 @@ validated on its own. Whatever is wrong becomes a `Problem` and reading goes on;
 a path that cannot be read, which raises once all the others were tried.
 
 A resource whose fields are all well-formed is returned even if some of them are not supported yet, so
-that those who refer to it can be checked; `Loaded.problems` says that nothing may be started.
+that those who refer to it can be checked; `Loaded.problems` says that nothing may be started. What is left of
+one with broken fields is kept apart, so that what it refers to can be checked in the same run.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was read. `invalid` are the ids of the resources that are too broken to be among `resources`."""
+    """What was read. `invalid` are the ids of the resources that are too broken to be among `resources`; of these,
+    `partial` are the well-formed parts, fit to be checked and not to be run."""
 
     resources: tuple[Resource[Model], ...]
     problems: tuple[Problem, ...]
     notes: tuple[Note, ...]
     invalid: frozenset[str] = frozenset()
+    partial: tuple[Resource[Model], ...] = ()
 
     def of(self, model: type[M]) -> tuple[Resource[M], ...]:
         """The resources of one kind, by its model: `loaded.of(VirtualService)`."""
@@ -75,7 +78,10 @@ def load(paths: Iterable[str | os.PathLike[str]], stdin: IO[bytes] | IO[str] | N
 
 
 def _files(path: str, notes: list[Note], failures: list[tuple[str, str]]) -> Iterator[str]:
-    """The files that a path stands for. A file that is named is read whatever its name."""
+    """The files that a path stands for. A file that is named is read whatever its name and sort.
+
+    In a folder, a pipe is left alone: to read one that nobody writes to would take forever.
+    """
     if not os.path.isdir(path):
         yield path
         return
@@ -89,7 +95,11 @@ def _files(path: str, notes: list[Note], failures: list[tuple[str, str]]) -> Ite
         for name in sorted(names):
             if name.endswith(SUFFIXES) and not name.startswith(".") and not name.endswith(TEST_SUFFIX):
                 found = True
-                yield os.path.join(folder, name)
+                file = os.path.join(folder, name)
+                if os.path.exists(file) and not os.path.isfile(file):
+                    notes.append(Note(Position(file, 1, 1), "skipped; it is not a regular file, name it to read it"))
+                else:
+                    yield file
     if not found:
         notes.append(Note(Position(path, 1, 1), f"no {', '.join(SUFFIXES)} files in this folder"))
 
@@ -106,6 +116,7 @@ class _Sink:
     """Where everything that is found collects."""
 
     resources: list[Resource[Model]] = field(default_factory=list)
+    partial: list[Resource[Model]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     # Where each resource, valid or not, was first met.
@@ -113,8 +124,9 @@ class _Sink:
 
     def loaded(self) -> Loaded:
         valid = {resource.id for resource in self.resources}
+        invalid = frozenset(self.met.keys() - valid)
         return Loaded(
-            tuple(self.resources), tuple(self.problems), tuple(self.notes), frozenset(self.met.keys() - valid)
+            tuple(self.resources), tuple(self.problems), tuple(self.notes), invalid, partial=tuple(self.partial)
         )
 
     def add_document(self, file: str, document: Document) -> None:
@@ -150,7 +162,7 @@ class _Sink:
                 )
                 resource = None
         if resource is not None:
-            self.resources.append(resource)
+            (self.resources if resource.is_whole() else self.partial).append(resource)
         self.problems += sorted(reader.problems, key=lambda problem: problem.position)
         self.notes += reader.notes
 

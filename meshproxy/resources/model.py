@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, ValidationInfo, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
@@ -45,6 +45,10 @@ class Model(BaseModel):
         return ((name, value) for name, value in super().__repr_args__() if name in self.model_fields_set)
 
 
+LENIENT = "lenient"
+"""A key of the context of validation: where it is true, rules that span fields are not held."""
+
+
 class Ruled(Model):
     """A message with rules that span its fields: `broken_rules` yields what breaks them, and where."""
 
@@ -53,8 +57,9 @@ class Ruled(Model):
         raise NotImplementedError
 
     @model_validator(mode="after")
-    def _hold_rules(self) -> Self:
-        raise_wrongs(type(self).__name__, self.broken_rules())
+    def _hold_rules(self, info: ValidationInfo) -> Self:
+        if not (info.context or {}).get(LENIENT):
+            raise_wrongs(type(self).__name__, self.broken_rules())
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -11,9 +11,10 @@ from .documents import Flaw, Place
 from .errors import describe, explain, is_unknown_field
 from .fields import nearest, shapes, unsupported
 from .kinds import ISTIO_GROUPS, KINDS, OTHER_ISTIO_KINDS, Kind
-from .model import Model
+from .model import Model, Wrong
 from .problems import Note, Path, Position, Problem, format_path
 from .resource import DEFAULT_NAMESPACE, METADATA_FIELDS, Metadata, Resource, resource_id
+from .salvage import salvage
 
 M = TypeVar("M", bound=Model)
 
@@ -34,11 +35,13 @@ class ObjectReader:
         self._file = file
         self._value = value
         self._place = place
+        self._broken: set[Path] = set()
 
     def read(self, flaws: list[Flaw], nulls: list[Path]) -> Resource[Model] | None:
         """Validate the object. `flaws` and `nulls` are those inside it, by paths from its top.
 
-        Returns None when the object is of no kind that is read, or too broken to be one.
+        What is broken is left out of the resource, as `salvage` has it. Returns None when the object is of no kind
+        that is read, or when nothing of it is left.
         """
         kind = self._find_kind()
         if kind is None or kind.not_yet:
@@ -53,7 +56,7 @@ class ObjectReader:
         if nulls:
             self._take_out_nulls(kind, nulls)
         metadata = self._read_metadata(kind)
-        spec = self._read_spec(kind, metadata)
+        spec, omitted = self._read_spec(kind, metadata)
         if metadata is None or spec is None:
             return None
         return Resource(
@@ -67,6 +70,8 @@ class ObjectReader:
             spec=spec,
             file=self._file,
             place=self._place,
+            omitted=omitted,
+            broken=frozenset(self._broken),
         )
 
     def problem(self, path: Path, message: str, *, at_key: bool = False) -> None:
@@ -129,12 +134,14 @@ class ObjectReader:
                 near = nearest(name, METADATA_FIELDS, cutoff=0.8)
                 if near is not None:
                     self.problem(("metadata", name), f"unknown field; did you mean {near!r}?", at_key=True)
-        metadata = self._validate(Metadata, value, ("metadata",), DEFAULT_NAMESPACE)
+        metadata, wrongs = _validate(Metadata, value, {"namespace": DEFAULT_NAMESPACE})
+        self._report(("metadata",), wrongs)
         if metadata is not None and not kind.dotted_names and "." in metadata.name:
             self.problem(("metadata", "name"), f"the name of a {kind.name} has no dots; use '-' instead")
         return metadata
 
-    def _read_spec(self, kind: Kind, metadata: Metadata | None) -> Model | None:
+    def _read_spec(self, kind: Kind, metadata: Metadata | None) -> tuple[Model | None, frozenset[Path]]:
+        """The spec, and what of it is left out."""
         namespace = metadata.namespace if metadata else DEFAULT_NAMESPACE
         if not kind.has_spec:
             body = {name: value for name, value in self._value.items() if name not in _HEAD}
@@ -145,22 +152,39 @@ class ObjectReader:
             self.problem((name,), f"unknown field; {advice}", at_key=True)
         if "spec" not in self._value:
             self.problem(("spec",), "is required")
-            return None
+            return None, frozenset()
         return self._check_fields(kind.model, self._value["spec"], ("spec",), namespace)
 
-    def _check_fields(self, model: type[Model], value: Any, path: Path, namespace: str) -> Model | None:
-        for below, mark in unsupported(model, value):
+    def _check_fields(
+        self, model: type[Model], value: Any, path: Path, namespace: str
+    ) -> tuple[Model | None, frozenset[Path]]:
+        context = {"namespace": namespace}
+        spec, wrongs = _validate(model, value, context)
+        marks = list(unsupported(model, value))
+        for below, mark in marks:
             scalar = not self._place.find((*path, *below))[0].children
-            self.problem((*path, *below), mark.message(), at_key=not scalar)
-        return self._validate(model, value, path, namespace)
+            # One place, one problem: a value may be unsupported and no value at all.
+            messages = [mark.message(), *(message for wrong, message in wrongs if wrong == below)]
+            self.problem((*path, *below), "; besides, ".join(messages), at_key=not scalar)
+        marked = {below for below, _ in marks}
+        self._report(path, [wrong for wrong in wrongs if wrong[0] not in marked])
+        if not wrongs:
+            return spec, frozenset()
+        self._broken |= {(*path, *below) for below, _ in wrongs}
+        spec, omitted = salvage(model, value, context) or (None, frozenset())
+        return spec, frozenset((*path, *below) for below in omitted)
 
-    def _validate(self, model: type[M], value: Any, path: Path, namespace: str) -> M | None:
-        try:
-            return model.model_validate(value, context={"namespace": namespace})
-        except ValidationError as error:
-            for below, message in explain(error, model):
-                self.problem((*path, *below), message, at_key=is_unknown_field(message))
-            return None
+    def _report(self, path: Path, wrongs: Iterable[Wrong]) -> None:
+        for below, message in wrongs:
+            self.problem((*path, *below), message, at_key=is_unknown_field(message))
+
+
+def _validate(model: type[M], value: Any, context: dict[str, Any]) -> tuple[M | None, list[Wrong]]:
+    """The message, or all that keeps it from being one."""
+    try:
+        return model.model_validate(value, context=context), []
+    except ValidationError as error:
+        return None, explain(error, model)
 
 
 def _guess_id(value: Mapping[str, Any]) -> str:

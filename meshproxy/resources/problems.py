@@ -15,6 +15,13 @@ Path = tuple[str | int, ...]
 
 # Keys outside this, label names such as `app.kubernetes.io/name`, are quoted inside a path.
 _PLAIN_KEY = re2.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+# Control characters, and what else ends a line to Python's `splitlines`.
+_UNPRINTABLE = re2.compile(r"[\x{00}-\x{1f}\x{7f}-\x{9f}\x{2028}\x{2029}]")
+
+
+def one_line(text: str) -> str:
+    """The text with its control characters escaped, as `\\n`, so that a message stays on its line."""
+    return str(_UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text))
 
 
 def format_path(path: Iterable[str | int]) -> str:
@@ -54,7 +61,8 @@ class Problem(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.position), self.resource, self.path, self.message) if part)
+        parts = (str(self.position), self.resource, self.path, self.message)
+        return one_line(": ".join(part for part in parts if part))
 
     def as_dict(self) -> dict[str, str | int]:
         """The problem as plain JSON values."""
@@ -75,7 +83,7 @@ class Note(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return f"{self.position}: note: {self.message}"
+        return one_line(f"{self.position}: note: {self.message}")
 
 
 class Unreadable(OSError):

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from .documents import Place
 from .model import Model
 from .problems import Path, Position, Problem, format_path
+from .salvage import as_written
 from .types import Labels, checked, fqdn_error, is_dns_label
 
 Spec = TypeVar("Spec", bound=Model, covariant=True)
@@ -72,7 +73,12 @@ def resource_id(kind: str, name: str, namespace: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resource(Generic[Spec]):
-    """One resource. `spec` is its kind's model; `created` is its creationTimestamp as written, or None."""
+    """One resource. `spec` is its kind's model; `created` is its creationTimestamp as written, or None.
+
+    Of a resource with something wrong in it, `spec` is what is left without the parts at the `omitted` paths, and
+    `broken` are the paths of all that is wrong; both are as in the file. Every path that a method takes or that a
+    check finds is one of `spec`, whose lists may be shorter than in the file.
+    """
 
     kind: str
     api_version: str
@@ -84,6 +90,8 @@ class Resource(Generic[Spec]):
     spec: Spec
     file: str = field(repr=False)
     place: Place = field(repr=False)
+    omitted: frozenset[Path] = frozenset()
+    broken: frozenset[Path] = frozenset()
 
     @property
     def id(self) -> str:
@@ -96,10 +104,19 @@ class Resource(Generic[Spec]):
         The path runs from the top of the resource in YAML's names:
         `position("spec", "http", 0, "route", 1, "destination", "host")`.
         """
-        place, _ = self.place.find(path)
+        place, _ = self.place.find(as_written(path, self.omitted))
         return Position(self.file, place.line, place.column)
+
+    def is_whole(self, *path: str | int) -> bool:
+        """Whether all is well at `path` and below, and no broken field beside it could be this one misspelt."""
+        written = as_written(path, self.omitted)
+        beside = written[:-1] if written and isinstance(written[-1], str) else None
+        return not any(
+            broken[: len(written)] == written or (broken and broken[:-1] == beside and isinstance(broken[-1], str))
+            for broken in self.broken | self.omitted
+        )
 
     def problem(self, path: Iterable[str | int], message: str) -> Problem:
         """A problem of this resource at `path`."""
         steps: Path = tuple(path)
-        return Problem(self.position(*steps), self.id, format_path(steps), message)
+        return Problem(self.position(*steps), self.id, format_path(as_written(steps, self.omitted)), message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from .gateway import OTHER_PROTOCOLS, Protocol
 from .model import Model, NotYet, Ruled, Wrong, none_of, raise_wrongs
@@ -93,12 +93,18 @@ class WorkloadSelector(Model):
     labels: Selector = Field(default_factory=dict)
 
 
+def _none_if_empty(protocol: object) -> object:
+    """In a proto, an empty string is an absent one."""
+    return None if protocol == "" else protocol
+
+
 class ServicePort(Model):
     """A port of the service, and the endpoints' own number for it if it is another."""
 
     number: PortNumber
     protocol: Annotated[
         Protocol | None,
+        BeforeValidator(_none_if_empty),
         NotYet("upstreams of other protocols; use HTTP", none_of(*OTHER_PROTOCOLS)),
     ] = None
     name: DNSLabel

@@ -1,4 +1,4 @@
-"""The leaves of the models: ports, host names, durations, regular expressions, labels, headers.
+"""The leaves of the models: ports, host names, durations, regular expressions, labels.
 
 Each is a plain Python value once validated, so that nothing downstream has to unwrap it. The rules are
 those of Istio's admission webhook and of the validation in its CRDs. Patterns run in RE2, as all
@@ -74,6 +74,8 @@ def fqdn_error(host: str) -> str | None:
         return "is empty; give a host name such as reviews.default.svc.cluster.local"
     if len(host) > MAX_HOST:
         return f"is a host name of {len(host)} characters; {MAX_HOST} are the most"
+    if " " in host:
+        return f"{host!r} holds a space, which no host name does; use letters, digits, '-' and '.'"
     if not _FQDN.fullmatch(host):
         return f"{host!r} is not a host name; use labels of letters, digits and '-', joined by '.'"
     labels = host.split(".")
@@ -269,6 +271,11 @@ def _regex_error(pattern: str) -> str | None:
     return None
 
 
+def group_count(pattern: str) -> int:
+    """How many groups a regular expression has."""
+    return int(re2.compile(pattern, _RE2_OPTIONS).groups)
+
+
 # JSON Schema's format `regex` means JavaScript's expressions, which know no (?i).
 Regex = Annotated[
     str,
@@ -307,68 +314,6 @@ def _selector(labels: dict[str, str]) -> dict[str, str]:
 
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Selector = Annotated[dict[str, str], AfterValidator(_selector)]
-
-# RFC 9110, section 5.6.2: token = 1*tchar
-_TOKEN = re2.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_PSEUDO_HEADERS = frozenset((":method", ":scheme", ":authority", ":path", ":status"))
-_AUTHORITY = frozenset((":authority", "host"))
-# Envoy's command operators: %NAME%, %NAME(arguments)%, %NAME(arguments):length%; %% is a percent sign.
-_HEADER_VALUE = re2.compile(r"(?:[^%]|%%|%[A-Z0-9_]+(?:\([^)]*\))?(?::[0-9]+)?%)*")
-_CONTROL = re2.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def is_authority(name: str) -> bool:
-    """Whether a header name means the request's authority."""
-    return name.lower() in _AUTHORITY
-
-
-def is_jwt_claim(name: str) -> bool:
-    """Whether a header match is really one of a claim of the request's JWT."""
-    return name.startswith("@request.auth.claims")
-
-
-def match_header_error(name: str) -> str | None:
-    """Why no request could have a header of this name, pseudo-headers and JWT claims included."""
-    if name in _PSEUDO_HEADERS or is_jwt_claim(name) or _TOKEN.fullmatch(name):
-        return None
-    return f"{name!r} is not a header name; use letters, digits and '-'"
-
-
-def header_value_error(value: str) -> str | None:
-    """Why Envoy would refuse the value of a header that is set or added."""
-    if _CONTROL.search(value):
-        return f"{value!r} holds a control character; header values are one line of text"
-    if not _HEADER_VALUE.fullmatch(value):
-        return f"{value!r} has a '%' that begins no command such as %HOSTNAME%; write %% for a percent sign"
-    return None
-
-
-def _changed_header_error(name: str, authority: bool) -> str | None:
-    if not name:
-        return "a header name cannot be empty"
-    if is_authority(name) and authority:
-        return None
-    if is_authority(name):
-        return f"{name!r} can only be set in a request; use headers.request.set or rewrite.authority"
-    if name.startswith(":"):
-        return f"{name!r} is a pseudo-header, which cannot be changed here; rewrite the uri or authority instead"
-    return None if _TOKEN.fullmatch(name) else f"{name!r} is not a header name; use letters, digits and '-'"
-
-
-def header_errors(headers: dict[str, str], *, authority: bool) -> Iterable[Wrong]:
-    """What is wrong with headers to set or add; `authority` says whether Host is among the allowed."""
-    for name, value in headers.items():
-        reason = _changed_header_error(name, authority) or header_value_error(value)
-        if reason is not None:
-            yield (name,), reason
-
-
-def removed_header_errors(names: Iterable[str]) -> Iterable[Wrong]:
-    """What is wrong with the names of headers to remove."""
-    for index, name in enumerate(names):
-        reason = _changed_header_error(name, False)
-        if reason is not None:
-            yield (index,), reason
 
 
 def _decode_base64(text: object) -> bytes:

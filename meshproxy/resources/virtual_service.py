@@ -8,8 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
+import re2
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
 
+from .heads import (
+    Authority,
+    UriText,
+    header_errors,
+    is_authority,
+    is_jwt_claim,
+    match_header_error,
+    removed_header_errors,
+    uri_error,
+)
 from .model import Model, NotYet, Ruled, Wrong, one_of, raise_wrongs
 from .types import (
     Base64,
@@ -29,15 +40,12 @@ from .types import (
     Subnet,
     Text,
     WildcardHost,
+    checked,
     fqdn_error,
-    header_errors,
+    group_count,
     hosts_overlap,
-    is_authority,
     is_dns_label,
-    is_jwt_claim,
-    match_header_error,
     one_of_texts,
-    removed_header_errors,
 )
 
 MESH = "mesh"
@@ -200,18 +208,32 @@ class RouteDestination(Model):
     weight: NonNegative | None = None
 
 
-class RegexRewrite(Model):
+# A backslash and what it escapes, nothing at the end of the text.
+_ESCAPED = re2.compile(r"\\([\\0-9]|[^\\0-9]|$)")
+
+
+class RegexRewrite(Ruled):
     """Replace what a regular expression finds in the path; `\\1` stands for its first group."""
 
     match: Regex
-    rewrite: Text
+    rewrite: Annotated[Text, checked(uri_error)]
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        # As RE2's CheckRewriteString, which Envoy asks.
+        groups = group_count(self.match)
+        for escaped in _ESCAPED.findall(self.rewrite):
+            if escaped.isdigit() and int(escaped) > groups:
+                count = f"{groups} group{'' if groups == 1 else 's'}"
+                yield ("rewrite",), f"\\{escaped} stands for a group that match does not have; it has {count}"
+            elif not (escaped.isdigit() or escaped == "\\"):
+                yield ("rewrite",), r"a '\' stands before a group's number only; write \\ for one that is meant"
 
 
 class HTTPRewrite(Ruled):
     """Another path or authority for the request that goes upstream."""
 
-    uri: str | None = None
-    authority: str | None = None
+    uri: UriText | None = None
+    authority: Authority | None = None
     uri_regex_rewrite: RegexRewrite | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
@@ -224,13 +246,13 @@ class HTTPRewrite(Ruled):
 class HTTPRedirect(Ruled):
     """Send the client elsewhere. The code is 301 unless given."""
 
-    uri: str | None = None
-    authority: str | None = None
+    uri: UriText | None = None
+    authority: Authority | None = None
     port: PortNumber | None = None
     derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
     scheme: Annotated[str, one_of_texts("http", "https")] | None = None
     redirect_code: RedirectCode | None = None
-    prefix_rewrite: str | None = None
+    prefix_rewrite: UriText | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
         if self.uri and self.prefix_rewrite:

@@ -69,7 +69,10 @@ class RequestPattern(Ruled):
 
 
 class WantRequest(Model):
-    """What the destination has to receive. A header that is null must not be there; others may be."""
+    """What the destination has to receive, which is something at least.
+
+    A header that is null must not be there; others may be.
+    """
 
     method: str | None = None
     authority: str | None = None
@@ -77,7 +80,7 @@ class WantRequest(Model):
     headers: dict[str, str | None] = Field(default_factory=dict)
 
 
-class WantResponse(Model):
+class WantResponse(Ruled):
     """What the client has to receive. A header that is null must not be there; others may be.
 
     What an endpoint sends is not known: its status counts as 200, and a header of its that must not be there has to be
@@ -86,6 +89,10 @@ class WantResponse(Model):
 
     status: Status | None = None
     headers: dict[str, str | None] = Field(default_factory=dict)
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.status is None and not self.headers:
+            yield (), "expects nothing, so that it could not fail; give status or headers"
 
 
 class Hop(Ruled):

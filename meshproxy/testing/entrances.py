@@ -7,15 +7,18 @@ VirtualService that has the host.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from ..mesh import ROOT_NAMESPACE, Mesh, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
 from ..mesh.advice import advice, listed
-from ..mesh.gateway import Admission, PlacedServer, merge_servers
+from ..mesh.gateway import Admission, PlacedServer, considered_by_gateway, merge_servers, selected_gateways
 from ..mesh.hosts import subset_of
 from ..mesh.names import MESH_GATEWAY, gateway_name, short_names
+from ..mesh.routes import ConsideredRoute
+from ..mesh.sidecar import considered_by_sidecar
 from ..mesh.virtual_services import MergedVirtualService
 from ..resources import DEFAULT_NAMESPACE, Gateway, Resource, WorkloadEntry
 from ..resources.documents import Place
@@ -35,11 +38,16 @@ class NoEntrance(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """A listener of a proxy, and all that this proxy runs. `name` is for people."""
+    """A listener of a proxy, and all that this proxy runs. `name` is for people.
+
+    `considered` lists what requests to a port of a host may meet there, with those rules that do not exist for this
+    proxy or port; it is None where all exist.
+    """
 
     name: str
     snapshot: Snapshot = field(repr=False)
     listener: Listener = field(repr=False)
+    considered: Callable[[str, int], Iterable[ConsideredRoute]] | None = field(default=None, repr=False)
 
 
 class _Door(NamedTuple):
@@ -62,7 +70,9 @@ class Entrances:
         self._mesh = mesh
         self._namespace = namespace
         self._gateways: dict[str, Snapshot] = {}
-        self._sidecars: dict[str, Snapshot] = {}
+        # By the resources themselves: a WorkloadEntry may be called what the made-up one of a namespace is.
+        self._sidecars: dict[Resource[WorkloadEntry], Snapshot] = {}
+        self._made_up: dict[str, Resource[WorkloadEntry]] = {}
         self._doors = [
             _Door(gateway, port, bind, servers)
             for gateway in mesh.gateways.values()
@@ -71,11 +81,12 @@ class Entrances:
 
     def find(self, hop: Hop, authority: str) -> Entrance:
         """Where a client's request for `authority` enters. Raises `NoEntrance`."""
-        host, port = _host_and_port(authority)
+        host, port = host_and_port(authority)
         if hop.workload is not None:
-            return self._outbound(self._workload(hop.workload))
+            workload = self._workload(hop.workload)
+            return self._outbound(workload, f"the sidecar of {workload.name}.{workload.namespace}")
         if hop.gateway == MESH_GATEWAY:
-            return self._outbound(self._anyone_near(host))
+            return self._anyone_near(host)
         if hop.gateway is not None:
             name = self._named(hop.gateway)
             return self._entrance(_choose(name, self._doors_of(name), hop.port or port))
@@ -116,12 +127,18 @@ class Entrances:
             snapshot = gateway_snapshot(self._mesh, selector=labels, namespace=self._namespace)
             self._gateways[door.name] = snapshot
         listener = next(one for one in snapshot.listeners if one.name == f"{door.bind}_{door.port}")
-        return Entrance(f"gateway {door.name}, port {door.port}", snapshot, listener)
+        return Entrance(f"gateway {door.name}, port {door.port}", snapshot, listener, partial(self._considered, door))
+
+    def _considered(self, door: _Door, host: str, _port: int) -> list[ConsideredRoute]:
+        """What requests for a host may meet at a port of a Gateway, which others of the same proxy may share."""
+        labels = door.gateway.spec.selector
+        servers = merge_servers(selected_gateways(self._mesh, labels))[door.port, door.bind]
+        return considered_by_gateway(self._mesh, servers, host, selector=labels, namespace=self._namespace)
 
     def _by_host(self, host: str, port: int | None) -> Entrance:
         doors = [door for door in self._doors if self._has_rule(door, host)]
         if not doors and self._services_of_mesh(host):
-            return self._outbound(self._anyone_near(host))
+            return self._anyone_near(host)
         doors = doors or [door for door in self._doors if _admits(door, host)]
         names = list(dict.fromkeys(door.name for door in doors))
         found = [self._entrance(_choose(name, [d for d in doors if d.name == name], port)) for name in names]
@@ -155,22 +172,24 @@ class Entrances:
         except UnknownWorkload as error:
             raise NoEntrance(str(error)) from None
 
-    def _anyone_near(self, host: str) -> Resource[WorkloadEntry]:
-        """A workload without labels, where the VirtualService of the host is at home."""
-        namespaces = [service.resource.namespace for service in self._services_of_mesh(host)]
-        return _workload("mesh", namespaces[0] if namespaces else DEFAULT_NAMESPACE)
+    def _anyone_near(self, host: str) -> Entrance:
+        """The sidecar of a workload without labels, where the VirtualService of the host is at home."""
+        namespace = next((one.resource.namespace for one in self._services_of_mesh(host)), DEFAULT_NAMESPACE)
+        if namespace not in self._made_up:
+            self._made_up[namespace] = _workload("any-sidecar", namespace)
+        return self._outbound(self._made_up[namespace], f"any sidecar in {namespace}")
 
     def _sidecar(self, workload: Resource[WorkloadEntry]) -> Snapshot:
-        snapshot = self._sidecars.get(workload.id)
+        snapshot = self._sidecars.get(workload)
         if snapshot is None:
             snapshot = sidecar_snapshot(self._mesh, workload=workload, app=_APP, outbound=_OUTBOUND)
-            self._sidecars[workload.id] = snapshot
+            self._sidecars[workload] = snapshot
         return snapshot
 
-    def _outbound(self, workload: Resource[WorkloadEntry]) -> Entrance:
+    def _outbound(self, workload: Resource[WorkloadEntry], name: str) -> Entrance:
         snapshot = self._sidecar(workload)
         listener = next(one for one in snapshot.listeners if one.address == _OUTBOUND)
-        return Entrance(f"the sidecar of {workload.name}.{workload.namespace}", snapshot, listener)
+        return Entrance(name, snapshot, listener, partial(considered_by_sidecar, self._mesh, workload))
 
     def _inbound(self, workload: Resource[WorkloadEntry], port: int | None, addresses: Collection[Address]) -> Entrance:
         snapshot = self._sidecar(workload)
@@ -209,7 +228,8 @@ def _has_host(service: MergedVirtualService, host: str) -> bool:
     return any(subset_of(host, name) for name in names)
 
 
-def _host_and_port(authority: str) -> tuple[str, int | None]:
+def host_and_port(authority: str) -> tuple[str, int | None]:
+    """The host of an authority in lower case, without the brackets of IPv6, and its port if it has one."""
     host, colon, port = authority.lower().rpartition(":")
     if colon and port.isdigit():
         return host.strip("[]"), int(port)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..mesh import Mesh
+from ..mesh.hosts import is_wildcard
 from ..mesh.virtual_services import Rule
 from ..proxy.routing.explain import Answer, Destination, Explainer, Explanation, Head, Tried
-from ..resources import format_path
-from ..snapshot import Address, Cluster, Endpoint, Origin, RouteAction, Snapshot, SocketAddress
+from ..resources import Problem, format_path
+from ..snapshot import Address, Cluster, Endpoint, Origin, RouteAction, Snapshot, SocketAddress, VirtualHost
 from .cases import CraftedRequest
-from .entrances import Entrance
+from .entrances import HTTP_PORT, Entrance, host_and_port
 
 HeaderFields = tuple[tuple[str, str], ...]
 """Headers by lower-case name, in order."""
@@ -47,14 +48,47 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A request's way through one proxy. `rule` is None where no VirtualService decided."""
+    """A request's way through one proxy. `rule` is None where no VirtualService decided.
+
+    `not_yet` is what the rule says and the proxy does not do so far. What comes of the request is then not what would
+    come of it in Istio.
+    """
 
     entrance: Entrance = field(repr=False)
     rule: Rule | None
     origin: Origin | None
-    tried: tuple[Tried, ...]
+    explanation: Explanation = field(repr=False)
     arrivals: tuple[Arrival, ...]
     replies: tuple[Reply, ...]
+    not_yet: tuple[Problem, ...] = ()
+
+    def tried(self) -> Iterator[Tried]:
+        """The rules before the one that was met, each in its place and with why it was not met.
+
+        Those that do not exist for this proxy or port are among them. Finding these takes time, for failures only.
+        """
+        told, considered = self.explanation, self.entrance.considered
+        if considered is None or told.request is None:
+            yield from told.tried
+            return
+        tried = iter(told.tried)
+        for route, unmet in considered(*_destined(told.request.authority, told.virtual_host)):
+            if unmet is not None:
+                yield Tried(route, unmet.failed, unmet.given)
+            elif one := next(tried, None):
+                yield one
+            else:
+                return  # it is the rule that was met
+
+
+def _destined(authority: str, virtual_host: VirtualHost | None) -> tuple[str, int]:
+    """The host and port that a request is for: by their full name where it has a virtual host of its own."""
+    if virtual_host and not is_wildcard(virtual_host.name):
+        host, port = host_and_port(virtual_host.name)
+        if port is not None:
+            return host, port
+    host, port = host_and_port(authority)
+    return host, HTTP_PORT if port is None else port
 
 
 class Proxy:
@@ -78,13 +112,15 @@ class Proxy:
         if any(destination.request is None for destination in found.destinations):
             supposed = self._supposing.explain(head)
         origin = found.route.origin if found.route is not None else None
+        rule = self._rules.find(origin)
         return Passage(
             self.entrance,
-            self._rules.find(origin),
+            rule,
             origin,
-            found.tried,
+            found,
             tuple(_arrivals(found.destinations, supposed.destinations)),
             tuple(_replies(found)),
+            self._rules.not_yet(rule),
         )
 
 
@@ -130,9 +166,10 @@ def _reply(cluster: str, answer: Answer) -> Reply:
 
 
 class Rules:
-    """The rules of a mesh, to be found by where they are written."""
+    """The rules of a mesh, to be found by where they are written; `not_yet` is what is not supported of them."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, not_yet: Iterable[Problem] = ()) -> None:
+        self._not_yet = tuple(not_yet)
         self._rules = {_place(rule): rule for service in mesh.virtual_services.merged for rule in service.rules}
 
     def find(self, origin: Origin | None) -> Rule | None:
@@ -141,6 +178,19 @@ class Rules:
             return None
         steps = (origin,) if origin.root is None else (origin, origin.root)
         return self._rules.get(tuple((one.resource, one.path.partition(".match")[0]) for one in steps))
+
+    def not_yet(self, rule: Rule | None) -> tuple[Problem, ...]:
+        """What is not supported of a rule and of the one that delegates to it, but for their matches: it is met."""
+        places = _place(rule) if rule is not None else ()
+        return tuple(
+            problem
+            for problem in self._not_yet
+            if any(problem.resource == resource and _is_done_by(path, problem.path) for resource, path in places)
+        )
+
+
+def _is_done_by(rule: str, path: str) -> bool:
+    return path.startswith(f"{rule}.") and not path.startswith(f"{rule}.match[")
 
 
 def _place(rule: Rule) -> tuple[tuple[str, str], ...]:

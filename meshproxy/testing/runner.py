@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from ..mesh import ROOT_NAMESPACE, Mesh, analyse, build_mesh
@@ -58,13 +58,19 @@ class Outcome:
 
 
 class Bench:
-    """A mesh under test. `notes` are what people should know of it."""
+    """A mesh under test. `notes` are what people should know of it, `not_yet` what is not supported of its rules."""
 
-    def __init__(self, mesh: Mesh, namespace: str = ROOT_NAMESPACE, notes: Iterable[Note] = ()) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        namespace: str = ROOT_NAMESPACE,
+        notes: Iterable[Note] = (),
+        not_yet: Iterable[Problem] = (),
+    ) -> None:
         self.notes = tuple(notes)
         self._entrances = Entrances(mesh, namespace)
-        self._rules = Rules(mesh)
-        self._proxies: dict[tuple[str, str], Proxy] = {}
+        self._rules = Rules(mesh, not_yet)
+        self._proxies: dict[int, Proxy] = {}
 
     def run(self, combination: Combination) -> Outcome:
         """Send a combination's request through its proxies, without sending anything."""
@@ -96,10 +102,12 @@ class Bench:
             except NoEntrance as error:
                 yield ("via", index), hop, error
                 return
-            head = arrival.request
+            head, not_yet = arrival.request, passage.not_yet
             passage = self._proxy(entrance).passage(
                 CraftedRequest(head.method, head.authority, head.path, head.headers)
             )
+            # What has not been done on the way here tells on all that comes of the request from here on.
+            passage = replace(passage, not_yet=(*not_yet, *passage.not_yet))
             yield ("via", index), hop, passage
 
     def _next(self, hop: ViaHop, passage: Passage) -> tuple[Arrival, Entrance]:
@@ -113,7 +121,7 @@ class Bench:
         raise reason
 
     def _proxy(self, entrance: Entrance) -> Proxy:
-        key = entrance.name, entrance.listener.name
+        key = id(entrance.listener)  # which lives as long as the entrances; names may be shared
         if key not in self._proxies:
             self._proxies[key] = Proxy(entrance, self._rules)
         return self._proxies[key]
@@ -125,8 +133,9 @@ def _lost(combination: Combination, path: tuple[str | int, ...], reason: str) ->
 
 
 def _failing(combination: Combination, path: tuple[str | int, ...], hop: Hop, passage: Passage) -> Iterator[Failing]:
-    tried = tuple(f"{one.route.origin}: {one.failed}, but {one.given}" for one in passage.tried)
-    for difference in differences(hop, passage, combination.case.test.want_match):
+    found = list(differences(hop, passage, combination.case.test.want_match))
+    tried = tuple(f"{one.route.origin}: {one.failed}, but {one.given}" for one in passage.tried()) if found else ()
+    for difference in found:
         position = combination.case.position(*path, *difference.path)
         yield Failing(difference, passage.entrance.name, position, passage.origin, tried)
 
@@ -151,11 +160,8 @@ def bench(
         raise Unusable([problem for problem in problems if problem not in tolerable])
     resources, notes = complete(loaded.resources)
     mesh = build_mesh(resources)
-    notes += (Note(one.position, f"{one.resource}: {one.path}: {one.message}") for one in tolerable)
-    return Bench(mesh, namespace, [*notes, *_check_notes(mesh, namespace, loaded.invalid)])
-
-
-def _check_notes(mesh: Mesh, namespace: str, invalid: frozenset[str]) -> Iterator[Note]:
-    found = analyse(mesh, namespace=namespace, invalid=invalid)
-    for problem in found:
-        yield Note(problem.position, f"{problem.resource}: {problem.path}: {problem.message}")
+    found = analyse(mesh, namespace=namespace, invalid=loaded.invalid)
+    if unknown := [one for one in found if one.message.startswith(_NOT_YET) and one.path.startswith("spec.http[")]:
+        raise Unusable(unknown)  # commands in header values, which the proxy can neither carry out nor pass over
+    notes += (Note(one.position, f"{one.resource}: {one.path}: {one.message}") for one in (*tolerable, *found))
+    return Bench(mesh, namespace, notes, tolerable)

@@ -6,6 +6,9 @@
         ...
 
 Endpoints that are the gateway itself, as where one Gateway hands requests to another, stay so.
+
+Nothing that fails is lost: what the answers of stand-ins raise comes out when the mesh is left, together with what the
+test itself raises, if it does.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import trio
 
@@ -101,7 +105,10 @@ def run_mesh(
 
 
 class MeshRun:
-    """A gateway that can be run, once: `async with` in the loop of the test, `with` in a thread of its own."""
+    """A gateway that can be run, once: `async with` in the loop of the test, `with` in a thread of its own.
+
+    Leaving it raises what went wrong in it. If the test has raised too, both come out as a group, the test's own first.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -109,6 +116,7 @@ class MeshRun:
         self._thread: _Thread | None = None
 
     async def __aenter__(self) -> RunningMesh:
+        _require_trio()
         self._in_loop = _running(self._snapshot)
         return await self._in_loop.__aenter__()
 
@@ -116,16 +124,39 @@ class MeshRun:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._in_loop is not None
-        # What the test raises is its own affair: a nursery would wrap it in a group.
-        await self._in_loop.__aexit__(None, None, None)
+        try:
+            # What the test raises is its own affair: a nursery would wrap it in a group.
+            await self._in_loop.__aexit__(None, None, None)
+        except BaseException as failure:
+            _raise_both(error, failure)
 
     def __enter__(self) -> RunningMesh:
         self._thread = _Thread(self._snapshot)
         return self._thread.start()
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         assert self._thread is not None
-        self._thread.stop()
+        try:
+            self._thread.stop()
+        except BaseException as failure:
+            _raise_both(error, failure)
+
+
+def _require_trio() -> None:
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        reason = "`async with mesh(...)` needs a test on trio, as pytest-trio runs it; use `with mesh(...)` elsewhere"
+        raise RuntimeError(reason) from None
+
+
+def _raise_both(error: BaseException | None, failure: BaseException) -> NoReturn:
+    """Raise what the test raised, if anything, and what its mesh did; a cancellation is nothing of the test's own."""
+    if error is None or isinstance(error, trio.Cancelled):
+        raise failure
+    raise BaseExceptionGroup("both the test and its mesh failed", [error, failure]) from None
 
 
 class _Thread:
@@ -188,6 +219,14 @@ async def _running(snapshot: Snapshot) -> AsyncIterator[RunningMesh]:
     finally:
         for backend in backends.values():
             backend.close()
+    _raise_errors([error for backend in backends.values() for error in backend.errors])
+
+
+def _raise_errors(errors: Sequence[BaseException]) -> None:
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup("answers of stand-ins failed", errors)
 
 
 def _stand_ins(snapshot: Snapshot) -> dict[Address, StandIn]:

@@ -33,11 +33,15 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a stand-in answers with."""
+    """What a stand-in answers with. Raises `ValueError` for a status that no final response has (RFC 9110, 15)."""
 
     status: int = 200
     body: bytes | str = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in range(200, 600):
+            raise ValueError(f"the status of an answer is from 200 to 599, not {self.status}")
 
 
 Script = Answer | Callable[[Received], Answer]
@@ -58,12 +62,16 @@ class StandIn:
 
     `name` is the endpoint's address as the resources have it, `clusters` are what leads to it, and `received` holds
     every request, in order. Unless told otherwise it answers with 200 and its name.
+
+    `errors` are what scripts raised, and what is wrong with their answers. They are kept and not raised where they
+    happen: the client sees its connection end, and the test may be over before the server's task has ended with it.
     """
 
     def __init__(self, name: str, clusters: tuple[Cluster, ...]) -> None:
         self.name = name
         self.clusters = clusters
         self.received: list[Received] = []
+        self.errors: list[BaseException] = []
         self._scripts: list[Script] = [Answer(body=f"{name}\n")]
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
 
@@ -120,7 +128,12 @@ class StandIn:
         assert request is not None
         received = self._received(request, body)
         self.received.append(received)
-        await _send(connection, stream, self._answer(received), request.method == b"HEAD")
+        try:
+            answer = _written(connection, self._answer(received), request.method == b"HEAD")
+        except BaseException as error:  # such as that of pytest.fail; nothing is awaited, so that none is trio's
+            self.errors.append(error)
+            return False
+        await stream.send_all(answer)
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     def _received(self, request: h11.Request, body: bytes) -> Received:
@@ -135,16 +148,16 @@ class StandIn:
         return script if isinstance(script, Answer) else script(received)
 
 
-async def _send(connection: h11.Connection, stream: trio.SocketStream, answer: Answer, head_only: bool) -> None:
+def _written(connection: h11.Connection, answer: Answer, head_only: bool) -> bytes:
     body = answer.body.encode() if isinstance(answer.body, str) else answer.body
     headers = [(name.lower(), value) for name, value in answer.headers.items()]
-    bodiless = answer.status < 200 or answer.status in (204, 304)
+    bodiless = answer.status in (204, 304)
     if not bodiless and not any(name in ("content-length", "transfer-encoding") for name, _ in headers):
         headers.append(("content-length", str(len(body))))
     data = _bytes(connection.send(h11.Response(status_code=answer.status, headers=headers)))
     if not (head_only or bodiless):
         data += _bytes(connection.send(h11.Data(data=body)))
-    await stream.send_all(data + _bytes(connection.send(h11.EndOfMessage())))
+    return data + _bytes(connection.send(h11.EndOfMessage()))
 
 
 def _bytes(data: bytes | None) -> bytes:

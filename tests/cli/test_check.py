@@ -105,6 +105,20 @@ def test_finds_the_problems_of_all_files_in_one_run(tmp_path: Path) -> None:
     assert files >= {f"{number:02}.yaml" for number in range(len(MISTAKES))} | {"malformed.yaml"}
 
 
+def test_finds_the_problems_beside_a_broken_field_in_the_same_run() -> None:
+    rules = (
+        "- match: [{uri: {prefx: /a}}]\n  route: [{destination: {host: reviews}}]\n- route: [{destination: {host: no}}]"
+    )
+
+    result = meshproxy("check", "-", stdin=f"{virtual_service(rules, gateway='nosuch')}---\n{SERVICE}")
+
+    assert [line.split(": ")[2] for line in result.stdout.splitlines()] == [
+        "spec.gateways[0]",
+        "spec.http[0].match[0].uri.prefx",
+        "spec.http[1].route[0].destination.host",
+    ]
+
+
 def test_two_virtual_services_with_a_catch_all_each_for_one_host_conflict(tmp_path: Path) -> None:
     text = "---\n".join(
         [GATEWAY, SERVICE, virtual_service(ROUTE), virtual_service("- redirect: {uri: /}", name="other")]

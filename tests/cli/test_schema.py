@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator
 from .support import meshproxy
 from .test_fields import run_as_printed
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
 
 @pytest.mark.parametrize("kind", [(), ("VirtualService",), ("endpoints",), ("AuthorizationPolicy",)])
 def test_writes_a_schema(kind: tuple[str, ...]) -> None:
@@ -27,5 +29,6 @@ def test_the_example_of_its_help_works_as_printed(tmp_path: Path) -> None:
 
     run_as_printed(command, tmp_path)
 
+    assert setting in README
     [schema] = json.loads(f"{{{setting}}}")["yaml.schemas"]
     Draft202012Validator.check_schema(json.loads((tmp_path / schema).read_text()))

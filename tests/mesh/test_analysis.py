@@ -61,6 +61,71 @@ spec: {{address: 10.0.0.1, labels: {{app: k}}, ports: {{web: 8080}}}}
 """
 
 
+def found_beside(*documents: str) -> list[tuple[str, str]]:
+    """What the analysis finds in documents that are partly broken: paths, and the beginnings of messages."""
+    loaded = load(["-"], stdin=io.StringIO("\n---\n".join(documents)))
+    assert loaded.partial
+    found = analyse(build_mesh(loaded.resources), invalid=loaded.invalid, partial=loaded.partial)
+    return [(problem.path, problem.message.split(";")[0]) for problem in found]
+
+
+BROKEN_MATCH = "- match: [{uri: {prefx: /a}}]\n  route: [{destination: {host: a}}]"
+
+
+def test_the_well_formed_parts_of_a_broken_resource_are_checked() -> None:
+    text = virtual_service(f"{BROKEN_MATCH}\n- route: [{{destination: {{host: nohost}}}}]", spec="gateways: [nosuch]")
+    assert found_beside(A, text) == [
+        ("spec.gateways[0]", "no Gateway 'default/nosuch'"),
+        (
+            "spec.http[1].route[0].destination.host",
+            "no Service or ServiceEntry declares the host 'nohost.default.svc.cluster.local'",
+        ),
+    ]
+
+
+BROKEN_ENTRY = service_entry("broken").replace("http: 9000", "web: x")
+BROKEN_RULE = rule("subsets: [{name: v1, labels: {v: '1'}}, {nam: v2}]", name="broken")
+
+
+def test_a_broken_service_says_nothing_of_other_hosts() -> None:
+    to_broken = "- match: [{uri: {prefix: /b}}]\n  route: [{destination: {host: broken}}]"
+    text = virtual_service(f"{to_broken}\n- route: [{{destination: {{host: nohost}}}}]")
+    found = found_beside(GATEWAY, BROKEN_ENTRY, text)
+    assert [path for path, _ in found] == ["spec.http[1].route[0].destination.host"]
+
+
+def test_a_broken_rule_says_nothing_of_the_subsets_of_other_hosts() -> None:
+    b = service_entry("b")
+    text = virtual_service(
+        "- match: [{uri: {prefix: /b}}]\n  route: [{destination: {host: b, subset: v9}}]\n"
+        "- route: [{destination: {host: a, subset: v2}}]"
+    )
+    found = found_beside(GATEWAY, A, b, BROKEN_RULE, text)
+    assert [path for path, _ in found if path.endswith(".subset")] == ["spec.http[0].route[0].destination.subset"]
+
+
+def test_a_rule_is_found_hidden_beside_a_broken_one() -> None:
+    text = virtual_service(f"{BROKEN_MATCH}\n{TO_A}\n- redirect: {{uri: /x}}")
+    assert [path for path, _ in found_beside(GATEWAY, A, text)] == ["spec.http[2]"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        virtual_service(f"{BROKEN_MATCH}\n{TO_A}"),
+        virtual_service(TO_A, spec="gatewys: [gw]").replace("gateways: [gw]", ""),
+        virtual_service("- match: [{gateways: [gw2]}]\n  route: [{destination: {host: a}}]", spec="gateways: [gw, a/]"),
+        virtual_service(TO_A, hosts="example.com, 'b c'"),
+        virtual_service("- route: [{destination: {host: multi, prt: {number: 80}}}]"),
+        virtual_service("- delegate: {name: sub, namespce: other}"),
+        virtual_service("- match: [{port: 80, gatways: [mesh]}]\n  route: [{destination: {host: a}}]"),
+    ],
+    ids=["condition", "gateways", "gateway", "host", "port", "namespace", "gateways of a match"],
+)
+def test_what_is_left_out_of_a_resource_raises_no_false_alarm(text: str) -> None:
+    assert found_beside(GATEWAY, A, MULTI, text) == []
+
+
 WRONG = {
     "unknown gateway": (
         [GATEWAY, A, virtual_service(TO_A, spec="gateways: [gww]")],

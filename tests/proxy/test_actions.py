@@ -10,7 +10,7 @@ import pytest
 
 from meshproxy.proxy.http.failures import CLUSTER_NOT_FOUND, NO_HEALTHY_UPSTREAM, Failure, Kind
 from meshproxy.proxy.http.message import Headers, Request, Response, Service
-from meshproxy.proxy.routing.actions import action
+from meshproxy.proxy.routing.actions import action, cluster_not_found
 from meshproxy.snapshot import (
     Action,
     DirectResponseAction,
@@ -159,6 +159,35 @@ async def test_the_host_rewrite_of_a_route_wins_over_its_destinations() -> None:
     assert (await forwarded(RouteAction((destination,), host_rewrite="r"), made_request())).authority == b"r"
 
 
+async def test_only_what_the_route_made_of_the_host_is_remembered() -> None:
+    destination = WeightedCluster("c", host_rewrite="cl.example")
+    alone = await forwarded(RouteAction((destination,)), made_request())
+    both = await forwarded(RouteAction((destination,), host_rewrite="r"), made_request())
+
+    assert alone.headers == []
+    assert both.headers == [(b"x-envoy-original-host", b"cl.example")]
+
+
+async def test_what_a_rewrite_remembers_takes_the_place_of_what_stood_there() -> None:
+    forged = [(b"x-envoy-original-path", b"/forged"), (b"x-envoy-original-host", b"forged")]
+    what = RouteAction((WeightedCluster("c"),), prefix_rewrite="/new", host_rewrite="r")
+
+    request = await forwarded(what, made_request(b"/a", headers=forged), Prefix("/a"))
+
+    assert request.headers == [(b"x-envoy-original-path", b"/a"), (b"x-envoy-original-host", b"h.example")]
+
+
+async def test_a_cluster_that_is_not_there_has_no_name_to_quote() -> None:
+    quoting = service(
+        RouteAction((WeightedCluster("c"),)),
+        request_headers=setting(x="1"),
+        response_headers=setting(x_c="%UPSTREAM_CLUSTER%"),
+        cluster=lambda name: cluster_not_found,
+    )
+
+    assert (await quoting(made_request())).headers == []
+
+
 @pytest.mark.parametrize(
     ("what", "path"),
     [
@@ -270,6 +299,7 @@ async def location(
     [
         (RedirectAction(host="new.example"), b"http://new.example/r/a?q=1"),
         (RedirectAction(scheme="https"), b"https://h.example:8080/r/a?q=1"),
+        (RedirectAction(path="no-slash"), b"http://h.example:8080/no-slash?q=1"),
         (RedirectAction(scheme="http"), b"http://h.example:8080/r/a?q=1"),
         (RedirectAction(port=8443), b"http://h.example:8443/r/a?q=1"),
         (RedirectAction(scheme="https", port=8443), b"https://h.example:8443/r/a?q=1"),

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshproxy.mesh import Mesh, find_workload, gateway_snapshot, sidecar_snapshot
+from meshproxy.mesh import Mesh, OutboundPolicy, find_workload, gateway_snapshot, sidecar_snapshot
+from meshproxy.mesh.gateway import considered_by_gateway, merge_servers
+from meshproxy.mesh.routes import ConsideredRoute
+from meshproxy.mesh.sidecar import PASSTHROUGH_CLUSTER, considered_by_sidecar
 from meshproxy.proxy.routing.explain import (
     ANY_ENDPOINT,
     REQUEST_ID,
@@ -26,7 +31,7 @@ from meshproxy.proxy.routing.explain import (
     Explanation,
     HeaderChange,
 )
-from meshproxy.snapshot import Listener, Snapshot, SocketAddress
+from meshproxy.snapshot import Listener, Route, Snapshot, SocketAddress
 
 from ..mesh.support import mesh_of
 from .support import LOCALHOST, Gateway, Peer, Script, backend, gateway, unused_address
@@ -137,7 +142,7 @@ RULES = _merged(
     _maybe("match", st.lists(MATCHES, min_size=1, max_size=3), among=1),
     _maybe("headers", HEADERS, among=1),
 )
-HOSTS = ("*.test", "*.test", "a.test", "a.test", "b.test", "*", "a.test.example")
+HOSTS = ("*.test", "*.test", "a.test", "a.test", "b.test", "*", "a.test.example", "b", "*.default.svc.cluster.local")
 SERVICES = st.tuples(st.sampled_from(HOSTS), st.lists(RULES, min_size=2, max_size=6))
 
 
@@ -195,7 +200,7 @@ HEAD_LINES = st.sampled_from(
 )
 AUTHORITIES = (
     *("a.test", "a.test", "a.test", "b.test", "A.test:80", "c.test", "a.test.example"),
-    *("a.test:8080", "b", "nobody"),
+    *("a.test:8080", "b", "nobody", "BACKEND", "LISTENER"),
 )
 
 
@@ -261,12 +266,17 @@ def _recording(address: SocketAddress, arrived: list[Arrived]) -> Script:
     return script
 
 
+POLICIES: tuple[OutboundPolicy, ...] = ("REGISTRY_ONLY", "ALLOW_ANY")
+
+
 def _snapshots(mesh: Mesh) -> list[Snapshot]:
+    """What a gateway runs, and what a sidecar does with each policy."""
     client = find_workload(mesh, "client")
-    sidecar = sidecar_snapshot(
-        mesh, workload=client, app=unused_address(), outbound=LOCALHOST, outbound_policy="REGISTRY_ONLY"
-    )
-    return [replace(one, listeners=(_reachable(one.listeners[0]),)) for one in (gateway_snapshot(mesh), sidecar)]
+    sidecars = [
+        sidecar_snapshot(mesh, workload=client, app=unused_address(), outbound=LOCALHOST, outbound_policy=policy)
+        for policy in POLICIES
+    ]
+    return [replace(one, listeners=(_reachable(one.listeners[0]),)) for one in (gateway_snapshot(mesh), *sidecars)]
 
 
 def _reachable(listener: Listener) -> Listener:
@@ -277,22 +287,62 @@ def _reachable(listener: Listener) -> Listener:
 @given(
     st.lists(SERVICES, min_size=1, max_size=3),
     st.lists(heads(), min_size=REQUESTS_EACH, max_size=REQUESTS_EACH),
-    st.sampled_from([0, 0, 1]),
+    st.sampled_from([0, 0, 1, 2]),
 )
 async def test_what_is_explained_is_what_happens(
     services: list[tuple[str, list[Json]]], requests: list[bytes], proxy: int
 ) -> None:
     arrived: list[Arrived] = []
+    trio.socket.set_custom_hostname_resolver(_Nameless())
     async with _backends(3, arrived) as addresses:
         rules = [_virtual_service(number, host, rules) for number, (host, rules) in enumerate(services)]
         mesh = mesh_of(*map(json.dumps, [*_world(addresses), *rules]))
         snapshot = _snapshots(mesh)[proxy]
         async with gateway(snapshot) as running:
             explainer = Explainer(snapshot, replace(snapshot.listeners[0], address=running.address))
-            for head in requests:
+            for request in requests:
                 arrived.clear()
+                head = request.replace(b"BACKEND", str(addresses[0]).encode())
+                head = head.replace(b"LISTENER", str(running.address).encode())
                 explanation, received = await _explained_and_sent(explainer, running, head)
                 _agree(explanation, arrived, received, head)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(SERVICES, min_size=1, max_size=4))
+def test_what_is_considered_is_what_there_is_and_in_its_place_what_there_is_not(
+    services: list[tuple[str, list[Json]]],
+) -> None:
+    rules = [_virtual_service(number, host, rules) for number, (host, rules) in enumerate(services)]
+    mesh = mesh_of(*map(json.dumps, [*_world([SocketAddress("127.0.0.1", 9000)] * 3), *rules]))
+    at_gateway, at_sidecar, _ = (one.listeners[0].http.route_config.virtual_hosts for one in _snapshots(mesh))
+    ((_, servers),) = merge_servers(mesh.gateways.values()).items()
+
+    for host in at_gateway:
+        for domain in host.domains:
+            assert _existing(considered_by_gateway(mesh, servers, _within(domain))) == host.routes
+    for host in at_sidecar[:-1]:
+        name, _, port = host.name.rpartition(":")
+        found = _existing(considered_by_sidecar(mesh, find_workload(mesh, "client"), _within(name), int(port)))
+        assert found == (() if host.routes[0].name == "default" else host.routes)
+
+
+def _within(domain: str) -> str:
+    return domain.replace("*", "other")
+
+
+def _existing(considered: Iterable[ConsideredRoute]) -> tuple[Route, ...]:
+    return tuple(route for route, unmet in considered if unmet is None)
+
+
+class _Nameless(trio.abc.HostnameResolver):
+    """A world in which no name has an address."""
+
+    async def getaddrinfo(self, host: bytes | None, *_: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is unknown")
+
+    async def getnameinfo(self, *_: object) -> NoReturn:
+        raise NotImplementedError
 
 
 async def _explained_and_sent(explainer: Explainer, running: Gateway, head: bytes) -> tuple[Explanation, Received]:
@@ -309,7 +359,10 @@ def _agree(explanation: Explanation, arrived: list[Arrived], received: Received,
     assert told == ([rule] if _RULE.match(rule) else [])
     if not arrived:
         answers = [explanation.answer, *(destination.answer for destination in explanation.destinations)]
-        assert any(answer and _is(received, answer, head) for answer in answers), (explanation, received)
+        unknown = any(one.name == PASSTHROUGH_CLUSTER and not one.answer for one in explanation.destinations)
+        assert (unknown and received.status == 503) or any(
+            answer and _is(received, answer, head) for answer in answers
+        ), (explanation, received)
         return
     (request,) = arrived
     assert any(_is_sent(request, received, one) for one in explanation.destinations), (explanation, request, received)

@@ -82,3 +82,12 @@ def test_inside_the_mesh_only_what_is_missing_is_added() -> None:
 
     assert within(*told) == told
     assert within() == [(b"x-forwarded-proto", b"http"), (b"x-request-id", ID)]
+
+
+@pytest.mark.parametrize(
+    ("told", "scheme"), [([b"https"], b"https"), ([b"ftp"], b"http"), ([b"https", b"https"], b"http"), ([], b"http")]
+)
+def test_inside_the_mesh_the_scheme_is_what_the_edge_says(told: list[bytes], scheme: bytes) -> None:
+    request = made_request(headers=[(b"x-forwarded-proto", one) for one in told])
+    inside(request, ID)
+    assert request.scheme == scheme

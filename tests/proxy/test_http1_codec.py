@@ -945,6 +945,7 @@ def test_a_response_is_written_with_the_reason_phrase_of_envoys_table() -> None:
         b"HTTP/1.1 200 OK", b"x-a: 1", b"connection: close"
     )
     assert response_head(418, []) == lines(b"HTTP/1.1 418 Unknown")
+    assert response_head(425, []) == lines(b"HTTP/1.1 425 Too Early")
     assert response_head(103, []) == lines(b"HTTP/1.1 103 Unknown")
     assert response_head(600, []) == lines(b"HTTP/1.1 600 Unknown")
     assert response_head(404, [], http10=True) == lines(b"HTTP/1.0 404 Not Found")

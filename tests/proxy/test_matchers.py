@@ -177,6 +177,14 @@ def test_a_regex_cannot_be_made_slow() -> None:
     assert not string_test(Regex("(a*)*b"))(b"a" * 40)
 
 
+def test_a_regex_sees_bytes() -> None:
+    dot, letter = string_test(Regex("a.b")), string_test(Regex("aéb"))
+
+    assert dot(b"a\xe9b")
+    assert not dot("aéb".encode())
+    assert letter("aéb".encode())
+
+
 def test_a_bad_regex_is_an_error_of_re2() -> None:
     with pytest.raises(re2.error):
         compile_regex("(")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,16 @@ def test_a_file_reached_twice_is_read_once(tmp_path: Path) -> None:
 def test_a_folder_without_yaml_earns_a_note(tmp_path: Path) -> None:
     [note] = load([tmp_path]).notes
     assert note.message == "no .yaml, .yml, .json files in this folder"
+
+
+def test_a_pipe_in_a_folder_is_skipped_with_a_note(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "a.yaml").write_text(workload("a"))
+    loaded = load([tmp_path])
+    assert [resource.name for resource in loaded.resources] == ["a"]
+    assert [str(note) for note in loaded.notes] == [
+        f"{tmp_path / 'pipe.yaml'}:1:1: note: skipped; it is not a regular file, name it to read it"
+    ]
 
 
 def test_stdin_is_named_in_positions() -> None:
@@ -278,6 +289,63 @@ def test_every_problem_of_every_file_comes_in_one_run(tmp_path: Path) -> None:
         ("b.yaml", 8, "spec.adress"),
     ]
     assert loaded.invalid == {"WorkloadEntry/a.default", "WorkloadEntry/b.default"}
+
+
+BROKEN = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v}
+spec:
+  hosts: [a, b c, d]
+  http:
+  - route: [{destination: {hots: b}}]
+  - match: [{uri: {prefx: /a}}, {uri: {exact: /b}}]
+    route:
+    - {destination: {host: b}, weight: -1}
+    - destination: {host: c}
+  - route: [{destination: {host: d}}, {destination: {host: e}}]
+"""
+
+
+def test_of_a_broken_resource_the_well_formed_parts_are_kept_apart(read: Reader) -> None:
+    loaded = read(BROKEN)
+    [partial] = loaded.partial
+    assert isinstance(partial.spec, VirtualService)
+    assert not loaded.resources and loaded.invalid == {"VirtualService/v.default"}
+    assert partial.spec.hosts == ("a", "d")
+    assert [[route.destination.host for route in rule.route] for rule in partial.spec.http] == [
+        [],
+        ["b", "c"],
+        ["d", "e"],
+    ]
+
+
+def test_the_places_in_what_is_left_are_those_in_the_file(read: Reader) -> None:
+    [partial] = read(BROKEN).partial
+    assert partial.position("spec", "hosts", 1)[1:] == (6, 19)
+    assert partial.problem(("spec", "hosts", 1), "no").path == "spec.hosts[2]"
+    assert partial.position("spec", "http", 1, "route", 1, "destination", "host")[1:] == (12, 27)
+
+
+def test_what_is_left_knows_which_of_its_parts_are_whole(read: Reader) -> None:
+    [partial] = read(BROKEN).partial
+    assert partial.is_whole("spec", "http", 1, "match", 1)
+    assert partial.is_whole("spec", "gateways")
+    assert not partial.is_whole("spec", "http", 1, "match", 0)
+    assert not partial.is_whole("spec", "http", 2)  # its weights
+    assert not partial.is_whole("spec", "hosts")
+
+
+def test_a_field_that_a_misspelt_one_beside_it_may_stand_for_is_not_whole(read: Reader) -> None:
+    [partial] = read(BROKEN.replace("  http:", "  gatewys: [gw]\n  http:")).partial
+    assert not partial.is_whole("spec", "gateways")
+
+
+@pytest.mark.parametrize("spec", ["[]", "{hosts: 1, endpoints: 2}", "{resolution: STATIC}"])
+def test_nothing_is_left_of_a_resource_that_lacks_what_it_needs(read: Reader, spec: str) -> None:
+    loaded = read(f"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec: {spec}\n")
+    assert loaded.partial == ()
+    assert loaded.invalid == {"ServiceEntry/a.default"}
 
 
 def test_a_resource_with_an_unsupported_field_is_there_for_others_to_refer_to(read: Reader) -> None:

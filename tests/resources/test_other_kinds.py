@@ -33,6 +33,7 @@ ACCEPTED = [
     ("Gateway", server("hosts: ['*']")),
     ("Gateway", server("hosts: [a.com, ns/a.com, ./*.a.com, '*/*', 10.0.0.1], bind: 127.0.0.1, name: s")),
     ("Gateway", server("hosts: ['*']", "number: 80, name: http, protocol: http")),
+    ("ServiceEntry", entry("resolution: DNS", "{number: 80, name: http, protocol: ''}")),
     ("Gateway", server("hosts: ['*'], tls: {httpsRedirect: false}")),
     ("Gateway", server("hosts: ['*'], bind: 'unix:///run/a.sock'", "number: 0, name: http, protocol: HTTP")),
     (
@@ -112,6 +113,7 @@ REFUSED = [
     ("Gateway", "{servers: []}", "servers", "needs at least 1 item"),
     ("Gateway", server("hosts: []"), "servers[0].hosts", "needs at least 1 item"),
     ("Gateway", server("hosts: [a]"), "servers[0].hosts[0]", "is a short name"),
+    ("Gateway", server("hosts: [bad host]"), "servers[0].hosts[0]", "holds a space, which no host name does"),
     ("Gateway", server("hosts: ['*a.com']"), "servers[0].hosts[0]", "partial wildcard"),
     ("Gateway", server("hosts: [a.b/c.com]"), "servers[0].hosts[0]", "is no namespace"),
     ("Gateway", server("hosts: ['*'], bind: localhost"), "servers[0].bind", "is not an IP address"),

@@ -114,5 +114,10 @@ def test_a_problem_reads_from_the_place_to_the_message() -> None:
     }
 
 
+def test_a_problem_stays_on_its_line_whatever_the_user_wrote() -> None:
+    problem = Problem(Position("a.yaml", 3, 7), "", format_path(("x-b\r\nq",)), "is 'a\u2028b', tab\t")
+    assert str(problem) == r"""a.yaml:3:7: ["x-b\r\nq"]: is 'a\u2028b', tab\t"""
+
+
 def test_a_problem_of_no_known_resource_leaves_it_out() -> None:
     assert str(Problem(Position("a.yaml", 1, 1), "", "", "malformed YAML")) == "a.yaml:1:1: malformed YAML"

@@ -49,6 +49,8 @@ ACCEPTED = [
     rule("delegate: {name: other, namespace: ns}, match: [{uri: {prefix: /a}}]"),
     rule(f"{ROUTE}, rewrite: {{uri: /, authority: b}}"),
     rule(f"{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '/a(.*)', rewrite: '/b\\1'}}}}"),
+    rule(f"{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '/a', rewrite: '/b\\0\\\\'}}}}"),
+    rule("redirect: {uri: '/a%20b?q=1', authority: '[::1]:8080'}"),
     rule(f"{ROUTE}, headers: {{request: {{set: {{Host: b, x: '%REQ(:path)% 100%%'}}, remove: [y]}}}}"),
     rule(f"{ROUTE}, headers: {{response: {{add: {{x: '%START_TIME(%s):10%'}}}}}}"),
     rule(f"{ROUTE}, retries: {{}}"),
@@ -161,6 +163,34 @@ def test_this_is_accepted(complaints: Complaints, spec: str) -> None:
             'http[0].headers.request.add["a b"]',
             "is not a header name",
         ),
+        (rule('redirect: {uri: "/x\\r\\nset-cookie: z"}'), "http[0].redirect.uri", "holds '\\r'"),
+        (rule("redirect: {uri: /a b}"), "http[0].redirect.uri", "write it as %20"),
+        (rule('redirect: {prefixRewrite: "/x\\n"}'), "http[0].redirect.prefixRewrite", "write it as %0A"),
+        (rule('redirect: {authority: "h\\r\\nset-cookie: z"}'), "http[0].redirect.authority", "not an authority"),
+        (rule("redirect: {authority: user@h}"), "http[0].redirect.authority", "write a host, or host:port"),
+        (rule(f'{ROUTE}, rewrite: {{uri: "/y z HTTP/1.1\\r\\n"}}'), "http[0].rewrite.uri", "write it as %20"),
+        (rule(f"{ROUTE}, rewrite: {{uri: /é}}"), "http[0].rewrite.uri", "write it as %C3%A9"),
+        (rule(f"{ROUTE}, rewrite: {{authority: h evil}}"), "http[0].rewrite.authority", "without spaces"),
+        (
+            rule(f"{ROUTE}, headers: {{request: {{set: {{host: h evil}}}}}}"),
+            "http[0].headers.request.set.host",
+            "not an authority",
+        ),
+        (
+            rule(f"{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '(a)', rewrite: '/a b\\1'}}}}"),
+            "http[0].rewrite.uriRegexRewrite.rewrite",
+            "write it as %20",
+        ),
+        (
+            rule(f"{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '(a)(b)', rewrite: '/\\3'}}}}"),
+            "http[0].rewrite.uriRegexRewrite.rewrite",
+            "a group that match does not have; it has 2 groups",
+        ),
+        (
+            rule(f"{ROUTE}, rewrite: {{uriRegexRewrite: {{match: a, rewrite: '/\\n'}}}}"),
+            "http[0].rewrite.uriRegexRewrite.rewrite",
+            "stands before a group's number only",
+        ),
         (
             rule("route: [{destination: {host: '*'}}]"),
             "http[0].route[0].destination.host",
@@ -248,6 +278,13 @@ def test_this_is_not_supported_yet(complaints: Complaints, setting: str, path: s
     [(found, message)] = complaints("VirtualService", rule(f"{ROUTE}, {setting}"))
     assert found == f"http[0].{path}"
     assert message.startswith("not supported yet: ")
+
+
+def test_a_value_that_is_unsupported_and_malformed_is_one_problem(complaints: Complaints) -> None:
+    [(path, message)] = complaints("VirtualService", rule(f"{ROUTE}, timeout: 5seconds"))
+    assert path == "http[0].timeout"
+    assert message.startswith("not supported yet: ")
+    assert "besides, '5seconds' is not a duration" in message
 
 
 def test_routing_of_other_protocols_is_not_supported_yet(complaints: Complaints) -> None:

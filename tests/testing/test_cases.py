@@ -91,6 +91,11 @@ def test_resources_are_named_from_the_folder_of_the_file_which_they_are_by_defau
         ("rewrite:", "4:11: testCases[0].rewrite: has no value"),
         ("via: [{status: 200}]", "4:9: testCases[0].via[0]: says not which proxy the request comes to"),
         ("{gateway: a, workload: b}", "malformed YAML"),
+        (
+            "wantResponse: {}",
+            "4:17: testCases[0].wantResponse: expects nothing, so that it could not fail; give status or",
+        ),
+        ("wantResponse: {headers: {}}", "4:17: testCases[0].wantResponse: expects nothing"),
         ("gateway: a\n  workload: b", "2:3: testCases[0]: give one of gateway and workload, not both"),
         ("status: 200\n  status: 404", "key 'status' appears twice"),
         ("wantMatch: 'true'", "4:14: testCases[0].wantMatch: expected true or false, got the text 'true'"),

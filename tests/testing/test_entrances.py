@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .support import SHOP, failures, outcome_of
+import pytest
+
+from .support import SHOP, failures, outcome_of, outcomes_of
 
 GATEWAY = """
 ---
@@ -213,6 +215,57 @@ def test_mesh_is_any_sidecar_where_the_virtual_service_is(tmp_path: Path) -> Non
     test = "gateway: mesh\nrequest: {authority: ['reviews:9080']}\nwantRequest: {headers: {x-from: null}}"
 
     assert failures(outcome_of(tmp_path, test, SIDECARS)) == []
+
+
+@pytest.mark.parametrize("name", ["mesh", "any-sidecar"])
+def test_a_workload_of_that_name_is_not_any_sidecar(tmp_path: Path, name: str) -> None:
+    resources = SIDECARS.replace("metadata: {name: web}", f"metadata: {{name: {name}}}")
+    test = f"""
+    testCases:
+    - gateway: mesh
+      request: {{authority: ['reviews:9080']}}
+      wantRequest: {{headers: {{x-from: null}}}}
+    - workload: {name}
+      request: {{authority: ['reviews:9080']}}
+      wantRequest: {{headers: {{x-from: web}}}}
+    - gateway: mesh
+      request: {{authority: ['reviews:9080']}}
+      status: 404
+    """
+
+    anyone, workload, failing = outcomes_of(tmp_path, test, resources)
+
+    assert failures(anyone) == failures(workload) == []
+    assert failing.failing[0].proxy == "any sidecar in default"
+
+
+def test_rules_for_other_workloads_are_among_those_that_were_not_met(tmp_path: Path) -> None:
+    test = "gateway: mesh\nrequest: {authority: ['reviews:9080']}\nstatus: 404"
+
+    (failing,) = outcome_of(tmp_path, test, SIDECARS).failing
+
+    (tried,) = failing.tried
+    assert tried.endswith("comes from a workload with app=web, but any-sidecar.default has no label app")
+
+
+def test_rules_for_other_ports_are_among_those_that_were_not_met(tmp_path: Path) -> None:
+    elsewhere = SHOP.replace("match: [{uri: {exact: /tea}}]", "match: [{uri: {exact: /tea}, port: 8080}]")
+    test = "request: {authority: [shop.example.com], uri: [/tea]}\nstatus: 418"
+
+    (failing,) = outcome_of(tmp_path, test, elsewhere).failing
+
+    assert "path begins with /old, but it is /tea" in failing.tried[0]
+    assert failing.tried[1].endswith("comes by port 8080, but this is port 80")
+
+
+def test_what_comes_of_a_request_further_on_is_as_unknown_as_what_came_before(tmp_path: Path) -> None:
+    chain = CHAIN.replace("  - rewrite: {authority", "  - timeout: 3s\n    rewrite: {authority")
+    test = "request: {authority: [chain.example.com]}\nvia: [{gateway: inner/back, rewrite: {uri: /back}, status: 200}]"
+
+    (found,) = failures(outcome_of(tmp_path, test, SHOP + BACK + SECOND_RULE + chain))
+
+    assert found[0] == "status"
+    assert "VirtualService/inwards.default: spec.http[0].timeout: not supported yet" in found[2]
 
 
 def test_a_service_without_rules_has_its_default_route(tmp_path: Path) -> None:

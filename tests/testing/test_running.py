@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import h11
 import httpx
 import pytest
 import requests
+import trio
 
 from meshproxy.testing.plugin import MeshStarter
-from meshproxy.testing.running import run_mesh
+from meshproxy.testing.running import RunningMesh, run_mesh
 from meshproxy.testing.standins import Answer, Received
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -51,17 +54,101 @@ def test_a_backend_answers_as_the_test_says(mesh: MeshStarter) -> None:
     assert answers[3].headers["x-echo"] == "yes"
 
 
-def test_what_goes_wrong_in_an_answer_of_the_test_comes_out_when_the_mesh_ends(mesh: MeshStarter) -> None:
-    def broken(received: Received) -> Answer:
-        raise ZeroDivisionError(received.path)
+def broken(received: Received) -> Answer:
+    """An answer with a mistake in it."""
+    raise ZeroDivisionError(received.path)
 
-    with pytest.raises(ExceptionGroup) as raised:  # noqa: SIM117
-        with mesh(QUICKSTART) as quickstart:
+
+def preview_of(mesh: RunningMesh) -> int:
+    """The status of a request that the backend 127.0.0.1:9103 has to answer."""
+    return requests.get(mesh.url() + "/reviews", headers={"x-preview": "yes"}, timeout=5).status_code
+
+
+@pytest.mark.parametrize("_attempt", range(20))
+def test_what_goes_wrong_in_an_answer_of_the_test_comes_out_when_the_mesh_ends(
+    mesh: MeshStarter, _attempt: int
+) -> None:
+    statuses = []
+
+    with pytest.raises(ZeroDivisionError, match="/reviews"), mesh(QUICKSTART) as quickstart:
+        quickstart.backend("127.0.0.1:9103").answers(broken)
+        statuses.append(preview_of(quickstart))
+
+    assert statuses == [503]
+
+
+async def test_what_goes_wrong_in_an_answer_comes_out_of_the_loop_too(mesh: MeshStarter) -> None:
+    statuses = []
+
+    with pytest.raises(ZeroDivisionError):
+        async with mesh(QUICKSTART) as quickstart:
             quickstart.backend("127.0.0.1:9103").answers(broken)
-            with pytest.raises(requests.ConnectionError):
-                requests.get(quickstart.url() + "/reviews", headers={"x-preview": "yes"}, timeout=5)
+            statuses.append(await trio.to_thread.run_sync(preview_of, quickstart))
 
-    assert raised.group_contains(ZeroDivisionError, match="/reviews")
+    assert statuses == [503]
+
+
+def test_an_answer_that_cannot_be_sent_comes_out_too(mesh: MeshStarter) -> None:
+    with pytest.raises(h11.LocalProtocolError), mesh(QUICKSTART) as quickstart:
+        quickstart.backend("127.0.0.1:9103").answers(Answer(200, "long", {"content-length": "1"}))
+        assert preview_of(quickstart) == 503
+
+
+def test_where_several_answers_go_wrong_all_come_out(mesh: MeshStarter) -> None:
+    def failing(received: Received) -> Answer:
+        pytest.fail("not what was meant")
+
+    with pytest.raises(BaseExceptionGroup) as raised, mesh(QUICKSTART) as quickstart:
+        quickstart.backend("127.0.0.1:9103").answers(broken, failing)
+        assert [preview_of(quickstart) for _ in range(2)] == [503, 503]
+
+    assert [type(error) for error in raised.value.exceptions] == [ZeroDivisionError, pytest.fail.Exception]
+
+
+def test_what_the_test_itself_raises_comes_before_what_went_wrong_in_its_answers(mesh: MeshStarter) -> None:
+    with pytest.raises(ExceptionGroup) as raised, mesh(QUICKSTART) as quickstart:
+        quickstart.backend("127.0.0.1:9103").answers(broken)
+        raise LookupError(preview_of(quickstart))
+
+    first, second = raised.value.exceptions
+    assert isinstance(first, LookupError) and isinstance(second, ZeroDivisionError)
+
+
+async def test_the_same_in_the_loop(mesh: MeshStarter) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        async with mesh(QUICKSTART) as quickstart:
+            quickstart.backend("127.0.0.1:9103").answers(broken)
+            raise LookupError(await trio.to_thread.run_sync(preview_of, quickstart))
+
+    first, second = raised.value.exceptions
+    assert isinstance(first, LookupError) and isinstance(second, ZeroDivisionError)
+
+
+def test_what_a_test_raises_comes_out_as_it_is(mesh: MeshStarter) -> None:
+    with pytest.raises(LookupError), mesh(QUICKSTART):
+        raise LookupError
+
+
+async def test_a_test_that_is_cancelled_ends_as_its_deadline_says(mesh: MeshStarter) -> None:
+    with pytest.raises(trio.TooSlowError):
+        with trio.fail_after(0.1):
+            async with mesh(QUICKSTART):
+                await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("status", [0, 99, 100, 103, 600])
+def test_no_answer_has_a_status_that_ends_no_exchange(status: int) -> None:
+    with pytest.raises(ValueError, match=f"the status of an answer is from 200 to 599, not {status}"):
+        Answer(status)
+
+
+def test_another_loop_than_trios_is_told_what_to_use(mesh: MeshStarter) -> None:
+    async def test() -> None:
+        async with mesh(QUICKSTART):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"`async with mesh\(\.\.\.\)` needs a test on trio.*use `with mesh"):
+        asyncio.run(test())
 
 
 async def test_in_the_loop_of_the_test(mesh: MeshStarter) -> None:

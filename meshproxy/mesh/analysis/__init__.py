@@ -5,17 +5,19 @@ Rules:
 1. Sound. A problem keeps the configuration from running, so it is only said what is certain; what might be
    meant is left alone. What refers to a resource that is itself too broken to be read is not reported on top
    of that.
-2. Each problem stands where the user has to change something, and says what would be right.
-3. A check is a generator of problems over a `Scope`; `CHECKS` lists them all. What only matters beside one app
+2. Every problem in one run. The well-formed parts of a broken resource are checked too, but they are no part of
+   the mesh, and a check that looks at them asks `Resource.is_whole` of everything that its verdict rests on.
+3. Each problem stands where the user has to change something, and says what would be right.
+4. A check is a generator of problems over a `Scope`; `CHECKS` lists them all. What only matters beside one app
    is asked for by its workload: `sidecar_problems`, `sidecar_notes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
 
-from meshproxy.resources import Problem
-
+from ...resources import Problem, Resource
 from ..mesh import Mesh
 from ..names import ROOT_NAMESPACE
 from . import conflicts, delegation, destination_rules, destinations, gateways, headers, services, shadowing
@@ -51,13 +53,17 @@ CHECKS: tuple[Check, ...] = (
 
 
 def analyse(
-    mesh: Mesh, *, namespace: str = ROOT_NAMESPACE, invalid: Collection[str] = frozenset()
+    mesh: Mesh,
+    *,
+    namespace: str = ROOT_NAMESPACE,
+    invalid: Collection[str] = frozenset(),
+    partial: Iterable[Resource[Any]] = (),
 ) -> tuple[Problem, ...]:
     """Every problem of a mesh, by file and line.
 
-    `namespace` is where the gateway runs, `invalid` the ids of resources that could not be read
-    (`Loaded.invalid`).
+    `namespace` is where the gateway runs, `invalid` the ids of resources that could not be read, and `partial` what
+    is left of these (`Loaded.invalid`, `Loaded.partial`).
     """
-    scope = Scope(mesh, namespace, frozenset(invalid))
+    scope = Scope(mesh, namespace, frozenset(invalid), tuple(partial))
     found = dict.fromkeys(problem for check in CHECKS for problem in check(scope))
     return tuple(sorted(found))

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from meshproxy.resources import Destination, Problem
-from meshproxy.snapshot import Route
-
+from ...resources import Destination, Problem
+from ...snapshot import Route
 from ..covering import CoverIndex, is_catch_all
 from ..gateway import Contribution, contributions, merge_servers
 from ..names import MESH_GATEWAY, cluster_name, fqdn
@@ -79,7 +78,7 @@ def _problem(earlier: Claim, later: Claim, where: str) -> Problem:
 def mesh_conflicts(scope: Scope) -> Iterator[Problem]:
     """Two VirtualServices of one host for the sidecars of one namespace, of which only the older holds."""
     claims: defaultdict[str, list[MergedVirtualService]] = defaultdict(list)
-    for service in scope.merged:
+    for service in scope.mesh.virtual_services.merged:
         if MESH_GATEWAY not in service.gateways:
             continue
         for place, host in enumerate(service.hosts):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from meshproxy.resources import Problem, Resource, VirtualService
-
+from ...resources import Problem, Resource, VirtualService
 from ..advice import advice, listed
 from ..virtual_services import Rule, find_delegate, may_delegate, merge_rules, own_rules
 from .scope import Scope
@@ -16,6 +15,8 @@ def unusable_delegates(scope: Scope) -> Iterator[Problem]:
     """A delegate that does not exist, has hosts of its own, or is not exported to where it is used."""
     for root, rule in _delegating(scope):
         assert rule.http.delegate is not None
+        if not root.is_whole(*rule.path, "delegate"):
+            continue
         delegate = find_delegate(rule, scope.mesh.virtual_services.by_name)
         path = (*rule.path, "delegate", "name")
         if delegate is None:
@@ -43,6 +44,8 @@ def _unknown_delegate(scope: Scope, root: Resource[VirtualService], rule: Rule, 
 
 def contradictory_rules(scope: Scope) -> Iterator[Problem]:
     """A delegate's rule whose matches contradict those of every rule that delegates to it."""
+    if scope.unreadable("VirtualService"):
+        return  # one of them may delegate without a contradiction
     roots: defaultdict[Resource[VirtualService], list[Rule]] = defaultdict(list)
     for root, rule in _delegating(scope):
         delegate = find_delegate(rule, scope.mesh.virtual_services.by_name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from meshproxy.resources import DestinationRule, Problem, Resource, Subset
-
+from ...resources import DestinationRule, Problem, Resource, Subset
 from ..advice import listed
 from ..destination_rules import visibility_of
 from ..names import fqdn
@@ -17,11 +16,11 @@ from .scope import Scope, host_advice
 def unknown_hosts(scope: Scope) -> Iterator[Problem]:
     """A host of which no service exists."""
     registry = scope.mesh.registry
-    if scope.unreadable("ServiceEntry", "Service"):
+    if scope.unreadable("Service"):
         return
-    for rule in scope.mesh.of(DestinationRule):
+    for rule in scope.of(DestinationRule):
         host = fqdn(rule.spec.host, rule.namespace)
-        if registry.under(host):
+        if registry.under(host) or scope.obscures("ServiceEntry", host):
             continue
         hint = host_advice(rule.spec.host, host, registry)
         yield rule.problem(("spec", "host"), f"no Service or ServiceEntry declares the host {host!r}; {hint}")
@@ -31,7 +30,7 @@ def empty_subsets(scope: Scope) -> Iterator[Problem]:
     """A subset whose labels no endpoint has, although there are endpoints to choose from."""
     if scope.unreadable("ServiceEntry", "Service", "WorkloadEntry", "Endpoints", "EndpointSlice"):
         return
-    for rule in scope.mesh.of(DestinationRule):
+    for rule in scope.of(DestinationRule):
         services = scope.mesh.registry.under(fqdn(rule.spec.host, rule.namespace))
         peopled = [service for service in services if service.select({})]
         for place, subset in enumerate(rule.spec.subsets):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshproxy.resources import Destination, DestinationRule, Problem, Resource, VirtualService
-
+from ...resources import Destination, DestinationRule, Problem, Resource, VirtualService
 from ..advice import advice, listed
 from ..destination_rules import MergedRule
 from ..hosts import is_wildcard, subset_of
@@ -40,11 +39,9 @@ def unknown_destinations(scope: Scope) -> Iterator[Problem]:
 
 def unknown_subsets(scope: Scope) -> Iterator[Problem]:
     """A destination's subset that no DestinationRule defines, or none that holds for the proxy."""
-    if scope.unreadable("DestinationRule"):
-        return
     for placed in _destinations(scope):
         name, service = placed.destination.subset, _service(scope, placed)
-        if name and service is not None:
+        if name and service is not None and not scope.obscures("DestinationRule", placed.host):
             rules = _rules(scope, placed, service)
             if not any(rule.subset(name) for rule in rules):
                 yield placed.problem(("subset",), _missing_subset(scope, placed, name, rules))
@@ -78,8 +75,8 @@ def _destinations(scope: Scope) -> Iterator[PlacedDestination]:
 
 def _viewers(scope: Scope, placed: PlacedDestination) -> tuple[str, ...]:
     """The namespaces of the proxies that a rule is for; for sidecars, its own stands for all."""
-    spec = placed.resource.spec
-    only_gateways = spec.hosts and spec.gateways and MESH_GATEWAY not in spec.gateways
+    spec, is_whole = placed.resource.spec, placed.resource.is_whole
+    only_gateways = spec.hosts and spec.gateways and MESH_GATEWAY not in spec.gateways and is_whole("spec", "gateways")
     return (scope.namespace,) if only_gateways else (placed.resource.namespace, scope.namespace)
 
 
@@ -102,7 +99,7 @@ def _unknown_host(scope: Scope, placed: PlacedDestination) -> Iterator[Problem]:
         message = f"{host} is not exported to namespace {viewers[0]!r}; add that to exportTo of {owners}"
         yield placed.problem(("host",), message)
         return
-    if scope.unreadable("ServiceEntry") or _id_of(host) in scope.invalid:
+    if scope.obscures("ServiceEntry", host) or _id_of(host) in scope.invalid:
         return
     wildcard = next((w for w in registry.hostnames if is_wildcard(w) and subset_of(host, w)), None)
     if wildcard:
@@ -126,6 +123,6 @@ def _unknown_port(placed: PlacedDestination, service: Service) -> Iterator[Probl
     if port is not None and service.port(port.number) is None:
         message = f"{service.hostname} has no port {port.number}; its ports are {known or 'none'}"
         yield placed.problem(("port", "number"), message)
-    elif port is None and len(service.ports) > 1:
+    elif port is None and len(service.ports) > 1 and placed.resource.is_whole(*placed.path):
         message = f"{service.hostname} has several ports, {known}; say which by port.number"
         yield placed.problem((), message)

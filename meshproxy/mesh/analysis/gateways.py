@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from meshproxy.resources import Problem
-
+from ...resources import Gateway, Problem
 from ..advice import advice, listed
 from ..names import MESH_GATEWAY, gateway_name
 from ..virtual_services import MergedVirtualService, own_rules
@@ -29,14 +28,16 @@ def unknown_gateways(scope: Scope) -> Iterator[Problem]:
 def unseen_virtual_services(scope: Scope) -> Iterator[Problem]:
     """A VirtualService for gateways alone that is not exported to where the gateway runs."""
     for service in scope.merged:
-        if MESH_GATEWAY not in service.gateways and not service.visibility.includes(scope.namespace):
+        is_certain = _has_whole(service, "gateways") and _has_whole(service, "exportTo")
+        for_gateways = is_certain and MESH_GATEWAY not in service.gateways
+        if for_gateways and not service.visibility.includes(scope.namespace):
             message = f"not exported to namespace {scope.namespace!r}, where the gateway runs; add that, or use '*'"
             yield service.resource.problem(("spec", "exportTo"), message)
 
 
 def unbound_match_gateways(scope: Scope) -> Iterator[Problem]:
     """A match for a gateway that its VirtualService is not bound to."""
-    for service in scope.merged:
+    for service in _bound(scope):
         for rule in own_rules(service.resource):
             for match in rule.matches:
                 for place, name in enumerate(match.request.gateways):
@@ -49,7 +50,9 @@ def unbound_match_gateways(scope: Scope) -> Iterator[Problem]:
 
 def hosts_not_admitted(scope: Scope) -> Iterator[Problem]:
     """A host that no gateway of its VirtualService serves, or a gateway that serves none of its hosts."""
-    for service in scope.merged:
+    for service in _bound(scope):
+        if not _has_whole(service, "hosts"):
+            continue
         bound = [gateway for gateway in dict.fromkeys(service.gateways) if gateway != MESH_GATEWAY]
         if not bound or not all(gateway in scope.mesh.gateways for gateway in bound):
             continue
@@ -90,9 +93,11 @@ def _unused_gateways(scope: Scope, service: MergedVirtualService, admitted: dict
 
 def ports_without_server(scope: Scope) -> Iterator[Problem]:
     """A match for a port on which no gateway of the VirtualService listens."""
-    for service in scope.merged:
+    for service in _bound(scope):
         for rule in own_rules(service.resource):
             for match in rule.matches:
+                if not service.resource.is_whole(*match.path):
+                    continue
                 gateways = match.gateways or frozenset(service.gateways)
                 if match.request.port is None or not gateways <= scope.mesh.gateways.keys():
                     continue  # a sidecar's ports are those of the services
@@ -106,11 +111,20 @@ def ports_without_server(scope: Scope) -> Iterator[Problem]:
 
 def unsupported_servers(scope: Scope) -> Iterator[Problem]:
     """A server on a Unix socket, which listeners cannot be yet."""
-    for gateway in scope.mesh.gateways.values():
+    for gateway in scope.of(Gateway):
         for place, server in enumerate(gateway.spec.servers):
             if server.bind is not None and server.bind.startswith("unix:"):
                 message = "not supported yet: listeners on Unix sockets; bind an IP address"
                 yield gateway.problem(("spec", "servers", place, "bind"), message)
+
+
+def _bound(scope: Scope) -> Iterator[MergedVirtualService]:
+    """The VirtualServices of which it is known which gateways they are bound to."""
+    return (service for service in scope.merged if _has_whole(service, "gateways"))
+
+
+def _has_whole(service: MergedVirtualService, field: str) -> bool:
+    return service.resource.is_whole("spec", field)
 
 
 def _id(gateway: str) -> str:

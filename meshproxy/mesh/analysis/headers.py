@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from meshproxy.resources import HeaderOperations, Headers, Problem, Resource, VirtualService
-from meshproxy.snapshot import HEADER_OPERATORS
-
+from ...resources import HeaderOperations, Headers, Problem, Resource, VirtualService
+from ...snapshot import HEADER_OPERATORS
 from ..advice import advice
 from .scope import Scope
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from meshproxy.resources import Problem, Resource, Service, ServiceEntry
-
+from ...resources import Problem, Resource, Service, ServiceEntry
 from ..advice import listed
 from ..declarations import selected_workloads
 from ..names import Visibility, service_hostname

@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from meshproxy.resources import Problem, Resource, VirtualService
-from meshproxy.snapshot import RouteMatch
-
+from ...resources import Problem, Resource, VirtualService
+from ...snapshot import RouteMatch
 from ..advice import listed
 from ..covering import CoverIndex
 from ..matches import route_match
@@ -48,8 +47,12 @@ def hidden_rules(scope: Scope) -> Iterator[Problem]:
     """A rule that can never be the first to match; for one of a delegate, wherever it is used."""
     uses: defaultdict[tuple[Resource[VirtualService], Path], list[list[Rule]]] = defaultdict(list)
     for service in scope.merged:
+        if not service.resource.is_whole("spec", "gateways"):
+            continue
         hidden = hidden_by(service)
         for rule in service.rules:
+            if rule.root is not None and scope.unreadable("VirtualService"):
+                continue  # one of these may delegate to it where nothing hides it
             uses[rule.resource, rule.path].append(hidden.get(rule, []))
     for (resource, path), hiders in uses.items():
         if all(hiders):
@@ -65,7 +68,7 @@ def hidden_by(service: MergedVirtualService) -> dict[Rule, list[Rule]]:
     """The hidden rules of a VirtualService, each with the earlier rules that hide it."""
     indexes: defaultdict[str, CoverIndex[tuple[Rule, _Proxies]]] = defaultdict(CoverIndex)
     hidden: dict[Rule, list[Rule]] = {}
-    for rule in service.rules:
+    for rule in filter(_is_whole, service.rules):
         cases = list(_cases(rule, service))
         hiders = [_hider(indexes[gateway], match, proxies) for gateway, match, proxies in cases]
         if cases and None not in hiders:
@@ -74,6 +77,10 @@ def hidden_by(service: MergedVirtualService) -> dict[Rule, list[Rule]]:
         for gateway, match, proxies in cases:
             indexes[gateway].add(match, (rule, proxies))
     return hidden
+
+
+def _is_whole(rule: Rule) -> bool:
+    return rule.resource.is_whole(*rule.path) and (rule.root is None or _is_whole(rule.root))
 
 
 def _hider(index: CoverIndex[tuple[Rule, _Proxies]], match: RouteMatch, proxies: _Proxies) -> Rule | None:

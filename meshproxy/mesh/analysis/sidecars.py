@@ -6,9 +6,8 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from meshproxy.resources import Note, Problem, Resource, Service, ServiceEntry, WorkloadEntry
-from meshproxy.snapshot import Address, SocketAddress
-
+from ...resources import Note, Problem, Resource, Service, ServiceEntry, WorkloadEntry
+from ...snapshot import Address, SocketAddress
 from ..advice import listed
 from ..inbound import InboundPort, inbound_ports, served_ports
 from ..mesh import Mesh

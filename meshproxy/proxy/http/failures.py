@@ -117,5 +117,6 @@ _GRPC_MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != 
 
 
 def _is_grpc(request: Request) -> bool:
-    content_type = header(request.headers, b"content-type") or b""
+    # Two of them say nothing that could be relied on; joined, as Envoy joins them, they do not match.
+    content_type = b",".join([value for name, value in request.headers if name == b"content-type"])
     return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")

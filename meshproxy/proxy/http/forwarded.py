@@ -67,10 +67,16 @@ def at_edge(request: Request, request_id: bytes) -> Headers:
 
 
 def inside(request: Request, request_id: bytes) -> Headers:
-    """The headers of a request that an app or another proxy of the mesh sent: only what is missing is added."""
+    """The headers of a request that an app or another proxy of the mesh sent: only what is missing is added.
+
+    The request's scheme is what x-forwarded-proto says, if it names one.
+    """
     headers = remove_headers(request.headers, _STEERING)
-    if header(headers, b"x-forwarded-proto") is None:
+    schemes = [value for name, value in headers if name == b"x-forwarded-proto"]
+    if not schemes:
         headers.append((b"x-forwarded-proto", request.scheme))
+    elif schemes in ([b"http"], [b"https"]):
+        [request.scheme] = schemes
     if header(headers, b"x-request-id") is None:
         headers.append((b"x-request-id", request_id))
     return headers

@@ -15,8 +15,8 @@ from ...snapshot import (
     WeightedCluster,
 )
 from ..filters.headers import Change, request_headers, response_change, response_headers
-from ..http.failures import local_reply
-from ..http.message import Request, Response, Service
+from ..http.failures import CLUSTER_NOT_FOUND, Failure, local_reply
+from ..http.message import Request, Response, Service, set_header
 from .rewrites import Rewrite, prefix, rewrite
 from .router import without_port
 
@@ -59,16 +59,24 @@ def _forward(route: Route, forward: RouteAction, cluster: ClusterService, chance
 
 
 def _destination(route: Route, forward: RouteAction, destination: WeightedCluster, cluster: ClusterService) -> Service:
-    # Envoy lets the route's own host rewrite win over its destination's.
-    host = forward.host_rewrite or destination.host_rewrite
     new_path = rewrite(route.match.path, forward.prefix_rewrite, forward.regex_rewrite)
     service = cluster(destination.cluster)
-    if host or new_path:
-        service = _rewriting(host.encode() if host else None, new_path, service)
+    if forward.host_rewrite or destination.host_rewrite or new_path:
+        service = _rewriting(_encoded(destination.host_rewrite), _encoded(forward.host_rewrite), new_path, service)
     if destination.request_headers or route.request_headers:
         service = request_headers([destination.request_headers, route.request_headers], service)
         service = _bound_for(destination.cluster, service)
     return response_headers([destination.response_headers, route.response_headers], service)
+
+
+def _encoded(host: str | None) -> bytes | None:
+    return host.encode() if host else None
+
+
+async def cluster_not_found(request: Request) -> Response:
+    """The service behind a route to a cluster that is not there: no header may quote its name."""
+    request.upstream_cluster = ""
+    raise Failure(CLUSTER_NOT_FOUND)
 
 
 def _bound_for(cluster: str, service: Service) -> Service:
@@ -81,15 +89,22 @@ def _bound_for(cluster: str, service: Service) -> Service:
     return bound
 
 
-def _rewriting(host: bytes | None, new_path: Rewrite | None, service: Service) -> Service:
-    """`service`, given requests with another host or path, and the old ones in headers, as Envoy leaves them."""
+def _rewriting(
+    destination_host: bytes | None, route_host: bytes | None, new_path: Rewrite | None, service: Service
+) -> Service:
+    """`service`, given requests with another host or path, and the old ones in headers, as Envoy leaves them.
+
+    The route's host has the last word, and it alone is told of.
+    """
 
     async def rewriting(request: Request) -> Response:
-        if host is not None:
-            request.headers.append((b"x-envoy-original-host", request.authority))
-            request.authority = host
+        if destination_host is not None:
+            request.authority = destination_host
+        if route_host is not None:
+            set_header(request.headers, b"x-envoy-original-host", request.authority)
+            request.authority = route_host
         if new_path is not None:
-            request.headers.append((b"x-envoy-original-path", request.path))
+            set_header(request.headers, b"x-envoy-original-path", request.path)
             request.original_path = request.path
             request.path = new_path(request.path)
         return await service(request)

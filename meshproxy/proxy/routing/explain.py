@@ -12,19 +12,30 @@ cluster has several endpoints to pick from, a header that quotes the one it pick
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from ...snapshot import Cluster, Endpoint, Listener, Route, RouteAction, Snapshot, SocketAddress, VirtualHost
+from ...snapshot import (
+    Cluster,
+    DiscoveryType,
+    Endpoint,
+    Listener,
+    Route,
+    RouteAction,
+    Snapshot,
+    SocketAddress,
+    VirtualHost,
+)
 from ...snapshot import WeightedCluster as Weighted
 from ..http.connection_manager import ConnectionManager
 from ..http.departures import Departures
-from ..http.failures import CLUSTER_NOT_FOUND, NO_HEALTHY_UPSTREAM, Failure
+from ..http.failures import LOOP_DETECTED, NO_HEALTHY_UPSTREAM, Failure
 from ..http.http1_codec import RequestHead, read_request_head
 from ..http.http1_server import request_of
 from ..http.message import Headers, Request, Response, Service
-from ..upstream.forward_proxy import destination_of
-from .actions import action
+from ..upstream.forward_proxy import destination_of, leads_back, reached
+from .actions import action, cluster_not_found
 from .matchers import conditions
 from .router import CompiledRoute, Domain, Router
 
@@ -35,6 +46,8 @@ REQUEST_ID = b"00000000-0000-4000-8000-000000000000"
 """Every request's x-request-id, which otherwise is a random one."""
 
 ANY_ENDPOINT = "(any endpoint)"
+
+_PASSING_ON: DiscoveryType = "DYNAMIC_FORWARD_PROXY"
 
 Field = tuple[str, str]
 
@@ -221,12 +234,14 @@ class Explainer:
 
         async def stand_in(request: Request) -> Response:
             if cluster is None:
-                raise Failure(CLUSTER_NOT_FOUND)
+                return await cluster_not_found(request)
             request.upstream_cluster = name
             run = self._run
             run.endpoints = _endpoints(cluster, request)
             if not run.endpoints:
                 raise Failure(NO_HEALTHY_UPSTREAM)
+            if cluster.type == _PASSING_ON and leads_back(run.endpoints[0].address, request):
+                raise Failure(LOOP_DETECTED)
             request.upstream_host = str(run.endpoints[0].address) if len(run.endpoints) == 1 else ANY_ENDPOINT
             run.sent, run.headers_sent = _head(request), list(request.headers)
             run.upstream_headers = [(name.encode(), b"-") for name in _changeable(run.found)]
@@ -284,9 +299,12 @@ def _tried(domain: Domain | None, found: CompiledRoute | None, request: Request)
 
 
 def _endpoints(cluster: Cluster, request: Request) -> tuple[Endpoint, ...]:
-    if cluster.type == "DYNAMIC_FORWARD_PROXY":
-        return (Endpoint(destination_of(request.authority)),)
-    return cluster.endpoints
+    if cluster.type != _PASSING_ON:
+        return cluster.endpoints
+    address = destination_of(request.authority)
+    with suppress(ValueError):  # a name, which nobody looks up here
+        address = reached(address)
+    return (Endpoint(address),)
 
 
 def _changeable(found: CompiledRoute | None) -> dict[str, None]:

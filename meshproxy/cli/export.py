@@ -1,0 +1,105 @@
+"""`meshproxy export`: what a proxy would run, as the configuration of another one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import yaml
+from click.core import ParameterSource
+
+from ..envoy import Inexpressible, Message, bootstrap
+from ..mesh import OutboundPolicy
+from ..snapshot import SocketAddress
+from .configuration import EXIT_PROBLEMS, namespace_option, read
+from .parameters import Address, Labels, Publish
+from .run import gateway
+from .serving import admin_option, fail, http_options
+from .sidecar import sidecar_of
+
+
+@click.group()
+def export() -> None:
+    """Write what a proxy would run as the configuration of another proxy."""
+
+
+@export.command()
+@click.option(
+    "-f", "paths", multiple=True, required=True, metavar="PATH", help="A file, a folder, or - for stdin. Repeatable."
+)
+@click.option("--selector", type=Labels(), help="As in run: the Gateways that select a workload with these labels.")
+@namespace_option
+@click.option("--publish", type=Publish(), multiple=True, help="As in run: where to listen for a Gateway's port.")
+@click.option("--workload", metavar="NAME[.NAMESPACE]", help="A sidecar, of this WorkloadEntry, in place of a gateway.")
+@click.option("--app", type=Address(), help="As in sidecar: where the app listens.")
+@click.option("--outbound", type=Address(), default="127.0.0.1:15001", show_default=True, help="As in sidecar.")
+@click.option(
+    "--outbound-policy",
+    type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
+    default="ALLOW_ANY",
+    show_default=True,
+    help="As in sidecar.",
+)
+@admin_option
+@http_options
+@click.option("--json", "as_json", is_flag=True, help="Write JSON in place of YAML.")
+def envoy(
+    paths: tuple[str, ...],
+    selector: dict[str, str] | None,
+    namespace: str,
+    publish: tuple[tuple[int, SocketAddress], ...],
+    workload: str | None,
+    app: SocketAddress | None,
+    outbound: SocketAddress,
+    outbound_policy: OutboundPolicy,
+    admin: SocketAddress | None,
+    as_json: bool,
+    **http: Any,
+) -> None:
+    """Write a bootstrap that Envoy 1.40 runs as meshproxy would run it: a gateway, or with --workload a sidecar.
+
+    Nothing is left out: what Envoy cannot express is told, and nothing is written.
+
+    \b
+    Example:
+      meshproxy export envoy -f policies/quickstart --publish 80:8080 > bootstrap.yaml
+      envoy -c bootstrap.yaml
+    """
+    _refuse_mixture(click.get_current_context(), workload, app)
+    if workload is None:
+        snapshot = gateway(read(paths, namespace), selector, namespace, publish, http)
+    else:
+        assert app is not None
+        snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, http)
+    try:
+        message = bootstrap(snapshot, admin=admin)
+    except Inexpressible as error:
+        fail(f"Envoy cannot express this: {error}", EXIT_PROBLEMS)
+    click.echo(json.dumps(message, indent=1) if as_json else _yaml(message), nl=as_json)
+
+
+_GATEWAY_ONLY = ("selector", "namespace", "publish")
+_SIDECAR_ONLY = ("app", "outbound", "outbound_policy")
+
+
+def _refuse_mixture(context: click.Context, workload: str | None, app: SocketAddress | None) -> None:
+    """A gateway's options and a sidecar's do not go together. Raises `UsageError`."""
+    for name in _GATEWAY_ONLY if workload else _SIDECAR_ONLY:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            other = "a gateway's option, and --workload asks for a sidecar" if workload else "for --workload only"
+            raise click.UsageError(f"{option} is {other}")
+    if workload and app is None:
+        raise click.UsageError("--workload needs --app: where the app listens")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands in two places twice: an alias would leave the reader to look for it."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _yaml(message: Message) -> str:
+    return yaml.dump(message, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

@@ -1,0 +1,102 @@
+"""Clusters and endpoints.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.proto
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from ..snapshot import Cluster, Endpoint, Pipe
+from .fields import Inexpressible, Message, address, limit, typed
+
+_DNS_REFRESH = "5s"  # as often as we look names up
+_FORWARDED_TO_REFRESH = "60s"
+_FORWARDED_TO_MAX_HOSTS = 1024
+_UNLIMITED = 2**32 - 1
+
+
+def cluster(config: Cluster, dns_cache: Message | None) -> Message:
+    """`config.cluster.v3.Cluster`. `dns_cache` is the one that the listeners' forward proxies use, if there is any."""
+    return {
+        "name": config.name,
+        **_discovery(config, dns_cache),
+        "connect_timeout": limit(config.connect_timeout_s, f"connect timeout of cluster {config.name!r}"),
+        "circuit_breakers": {"thresholds": [_no_limits()]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={"http_protocol_options": {"enable_trailers": True}},
+            )
+        },
+    }
+
+
+def shared_dns_cache(clusters: Iterable[Cluster]) -> Message | None:
+    """`DnsCacheConfig`, which a forward proxy's filter and its cluster must share; None if no cluster is one."""
+    if not any(one.type == "DYNAMIC_FORWARD_PROXY" for one in clusters):
+        return None
+    return {
+        "name": "forward_proxy",
+        "dns_lookup_family": "V4_PREFERRED",
+        "dns_refresh_rate": _FORWARDED_TO_REFRESH,
+        "max_hosts": _FORWARDED_TO_MAX_HOSTS,
+    }
+
+
+def _discovery(config: Cluster, dns_cache: Message | None) -> Message:
+    if config.type == "DYNAMIC_FORWARD_PROXY":
+        if config.endpoints:
+            raise Inexpressible(
+                f"endpoints of cluster {config.name!r}: it is a dynamic forward proxy, which Envoy gives none"
+            )
+        forward_proxy = typed(
+            "extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+            dns_cache_config=dns_cache,
+            allow_insecure_cluster_options=True,  # nothing is sent by TLS: there are no names to verify
+        )
+        return {
+            "lb_policy": "CLUSTER_PROVIDED",
+            "cluster_type": {"name": "envoy.clusters.dynamic_forward_proxy", "typed_config": forward_proxy},
+        }
+    for endpoint in config.endpoints:
+        _refuse_address(endpoint, config)
+    by_name = config.type == "STRICT_DNS"
+    return {
+        "type": config.type,
+        **({"dns_lookup_family": "V4_PREFERRED", "dns_refresh_rate": _DNS_REFRESH} if by_name else {}),
+        "lb_policy": config.lb_policy,
+        "load_assignment": {
+            "cluster_name": config.name,
+            "endpoints": [{"lb_endpoints": [_endpoint(one) for one in config.endpoints]}] if config.endpoints else [],
+        },
+    }
+
+
+def _refuse_address(endpoint: Endpoint, config: Cluster) -> None:
+    where = f"endpoint {endpoint.address} of cluster {config.name!r}"
+    if isinstance(endpoint.address, Pipe):
+        if config.type == "STRICT_DNS":
+            raise Inexpressible(f"{where}: in Envoy a cluster of type STRICT_DNS has no Unix domain sockets")
+    elif config.type == "STATIC" and not _is_ip_address(endpoint.address.host):
+        raise Inexpressible(f"{where}: in Envoy a cluster of type STATIC has IP addresses only")
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _endpoint(endpoint: Endpoint) -> Message:
+    """`config.endpoint.v3.LbEndpoint`"""
+    return {"endpoint": {"address": address(endpoint.address)}, "load_balancing_weight": endpoint.weight}
+
+
+def _no_limits() -> Message:
+    """`CircuitBreakers.Thresholds`: Envoy's defaults would let no more than 1024 of each pass."""
+    kinds = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return dict.fromkeys(kinds, _UNLIMITED)

@@ -1,0 +1,58 @@
+"""What many messages hold: addresses, durations, string matchers; and the error for what Envoy has no words for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..snapshot import Address, Exact, Pipe, Prefix, Regex, StringMatcher
+
+Message = dict[str, Any]
+"""An Envoy message as JSON-ready data."""
+
+
+class Inexpressible(ValueError):
+    """Envoy has no words for something in the snapshot. The message names it, and says why."""
+
+
+def typed(name: str, **fields: Any) -> Message:
+    """A message in a `google.protobuf.Any`; `name` is its type's, without the package that all share."""
+    return {"@type": f"type.googleapis.com/envoy.{name}", **fields}
+
+
+def address(where: Address) -> Message:
+    """`core.v3.Address`"""
+    if isinstance(where, Pipe):
+        return {"pipe": {"path": where.path}}
+    return {"socket_address": {"address": where.host, "port_value": where.port}}
+
+
+def duration(seconds: float) -> str:
+    """`google.protobuf.Duration`"""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def limit(seconds: float, what: str) -> str:
+    """A duration where Envoy takes 0 for "without limit", which a snapshot does not mean by it."""
+    if seconds <= 0:
+        raise Inexpressible(f"{what} of {seconds:g} s: Envoy takes 0 for no limit at all; it has to be more")
+    return duration(seconds)
+
+
+def string_matcher(match: StringMatcher) -> Message:
+    """`type.matcher.v3.StringMatcher`"""
+    if isinstance(match, Exact):
+        return {"exact": match.value}
+    if isinstance(match, Prefix) and match.value:
+        return {"prefix": match.value}
+    return {"safe_regex": regex_matcher(match)}
+
+
+def regex_matcher(match: Prefix | Regex) -> Message:
+    r"""`type.matcher.v3.RegexMatcher`; also for an empty prefix, which Envoy refuses to read as one.
+
+    Neither may a regular expression be empty. `\C` is any byte at all: values need not be UTF-8.
+    """
+    if isinstance(match, Prefix):
+        assert not match.value
+        return {"regex": r"\C*"}
+    return {"regex": match.value or "(?:)"}

@@ -1,0 +1,97 @@
+"""Listeners, their HTTP connection managers, their virtual hosts.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto
+"""
+
+from __future__ import annotations
+
+from ..snapshot import (
+    DirectResponseAction,
+    Listener,
+    RouteConfiguration,
+    VirtualHost,
+)
+from .fields import Inexpressible, Message, address, limit, typed
+from .routes import route
+
+_DEFAULT_MAX_BODY = 4096  # of a direct response
+
+
+def listener(config: Listener, dns_cache: Message | None) -> Message:
+    """`config.listener.v3.Listener`. `dns_cache` is needed where a route may lead to a dynamic forward proxy."""
+    manager = http_connection_manager(config, dns_cache)
+    return {
+        "name": config.name,
+        "address": address(config.address),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def http_connection_manager(listener: Listener, dns_cache: Message | None) -> Message:
+    """`HttpConnectionManager`. It speaks HTTP/1 only and has none of Envoy's time limits that we do not have."""
+    config = listener.http
+    if not 1 <= config.max_request_headers_kb <= 8192:
+        raise Inexpressible(f"heads of {config.max_request_headers_kb} KiB: Envoy allows 1 to 8192")
+    where = f"of listener {listener.name!r}"
+    return typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=listener.name,
+        codec_type="HTTP1",
+        http_protocol_options={"accept_http_10": True, "enable_trailers": True},
+        common_http_protocol_options={
+            "idle_timeout": limit(config.idle_timeout_s, f"idle timeout {where}"),
+            "max_headers_count": config.max_headers_count,
+        },
+        max_request_headers_kb=config.max_request_headers_kb,
+        request_headers_timeout=limit(config.request_headers_timeout_s, f"request headers timeout {where}"),
+        stream_idle_timeout="0s",
+        server_name=config.server_name,
+        use_remote_address=config.use_remote_address,
+        normalize_path=True,
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
+        proxy_100_continue=True,
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        http_filters=_http_filters(dns_cache),
+        route_config=route_configuration(config.route_config),
+    )
+
+
+def _http_filters(dns_cache: Message | None) -> list[Message]:
+    router = typed("extensions.filters.http.router.v3.Router")
+    filters = [{"name": "envoy.filters.http.router", "typed_config": router}]
+    if dns_cache is not None:
+        forward_proxy = typed(
+            "extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig", dns_cache_config=dns_cache
+        )
+        filters.insert(0, {"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": forward_proxy})
+    return filters
+
+
+def route_configuration(config: RouteConfiguration) -> Message:
+    """`config.route.v3.RouteConfiguration`. A route may name a cluster that is not there: its requests get 503."""
+    bodies = [
+        len(one.action.body)
+        for host in config.virtual_hosts
+        for one in host.routes
+        if isinstance(one.action, DirectResponseAction)
+    ]
+    return {
+        "name": config.name,
+        "virtual_hosts": [virtual_host(one) for one in config.virtual_hosts],
+        "ignore_port_in_host_matching": config.ignore_port_in_host_matching,
+        "validate_clusters": False,
+        "max_direct_response_body_size_bytes": max(_DEFAULT_MAX_BODY, *bodies, 0),
+    }
+
+
+def virtual_host(config: VirtualHost) -> Message:
+    """`config.route.v3.VirtualHost`"""
+    if not config.domains:
+        raise Inexpressible(f"virtual host {config.name!r}: it has no domain, and Envoy requires one")
+    return {
+        "name": config.name,
+        "domains": list(config.domains),
+        "routes": [route(one) for one in config.routes],
+    }

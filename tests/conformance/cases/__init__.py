@@ -1,0 +1,105 @@
+"""The cases, by what they are about. Each module has `CASES`."""
+
+from __future__ import annotations
+
+from ..exchanges import Case
+from . import failures, framing, headers, hosts, matching, messages, paths, redirects
+
+CASES: tuple[Case, ...] = (
+    *matching.CASES,
+    *hosts.CASES,
+    *paths.CASES,
+    *headers.CASES,
+    *redirects.CASES,
+    *framing.CASES,
+    *messages.CASES,
+    *failures.CASES,
+)
+
+SHOWN: dict[str, tuple[str, ...]] = {
+    "line-ends": (
+        "request lines / bare line feed before",
+        "field lines / folded line",
+        "field lines / folded line with a tab",
+        "field lines / bare line feed",
+        "field lines / bare carriage return in the value",
+        "field lines / two carriage returns",
+        "field lines / only line feeds",
+    ),
+    "request-line-spaces": (
+        "request lines / version 1.2",
+        "request lines / version 2.0",
+        "request lines / version 0.9",
+        "request lines / two spaces",
+        "request lines / a tab",
+        "request lines / space behind",
+    ),
+    "two-hosts": (
+        "field lines / two Hosts",
+        "field lines / two Hosts that differ",
+    ),
+    "absolute-target-without-host": ("absolute targets / without Host",),
+    "fragment": (
+        "query parameter exact / GET /?q=1#",
+        "redirect {uri: /new} / GET /a/../a//x?y#",
+        "request lines / fragment",
+    ),
+    "method-query": ("request lines / method QUERY",),
+    "version": (
+        "request lines / version 1.2",
+        "request lines / version 2.0",
+        "request lines / version 0.9",
+        "request lines / no version",
+        "request lines / two spaces",
+        "request lines / a tab",
+        "field lines / only line feeds",
+    ),
+    "http10-chunked": ("field lines / HTTP/1.0 with chunks",),
+    "http10-refused": ("field lines / HTTP/1.0 without a Host",),
+    "chunk-junk": ("chunks / longer than its size",),
+    "connection-kept": (
+        "pipelining / answered here with a body",
+        "no endpoint / POST",
+        "no cluster / POST",
+    ),
+    "bodiless-204": ("answer {status: 204, body: {string: 'here'}} / GET /",),
+    "second-try": ("broken responses / reset before the head",),
+    "joined-fields": (
+        "what Envoy knows / GET /",
+        "what Envoy knows / GET / | accept: */* | user-agent: you",
+        "what Envoy knows / cache-control",
+        "a request's own / GET / | accept: a | accept: b",
+        "a request's own / GET / | user-agent: a | user-agent: b",
+        "a response's own / vary",
+        "redirect with headers / GET /",
+        "redirect with headers / pipelined",
+    ),
+    "second-interim": (
+        "interim responses / 103 twice",
+        "interim responses / two 100s",
+    ),
+    "unsolicited-101": ("websocket / unasked",),
+    "impossible-status": (
+        "broken responses / status 99",
+        "broken responses / status 000",
+        "broken responses / status of four digits",
+    ),
+    "large-response-head": ("broken responses / too large a head",),
+    "websocket-spelling": (
+        "websocket / switched",
+        "websocket / data with the head",
+        "websocket / refused",
+        "websocket / not switched",
+    ),
+    "websocket-not-switched": ("websocket / not switched",),
+    "head-framing": (
+        "response bodies / HEAD with chunked",
+        "response bodies / HEAD with nothing",
+        "no cluster / HEAD /",
+    ),
+    "escaped-nul": ("request lines / escaped NUL",),
+    "behind-asterisk": ("pipelining / after an unrouted target",),
+    "nominated-upstream": ("a response's own / nominated",),
+    "own-address": ("a request's own / from 127.0.0.1",),
+}
+"""Which exchanges show which difference on purpose: these, and no others."""

@@ -1,0 +1,596 @@
+"""Where meshproxy differs from Istio and Envoy on purpose: the one table, from which `docs/differences.md` is written.
+
+    python -m tests.conformance.differences > docs/differences.md
+
+A row that a pair of observations can show has a predicate, which recognises the findings that come of exactly this
+difference. A finding that no row recognises is a failure. The other rows are about what no pair can show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .compare import Finding, Message, Pair
+
+Explains = Callable[[Pair, Finding], bool]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row. `explains` tells whether a finding of a pair comes of it."""
+
+    id: str
+    what: str
+    theirs: str
+    ours: str
+    why: str
+    explains: Explains | None = None
+
+
+def unexplained(pair: Pair, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that come of no difference on purpose."""
+    return [one for one in findings if not explanations(pair, [one])]
+
+
+def explanations(pair: Pair, findings: Sequence[Finding]) -> frozenset[str]:
+    """The ids of the differences that findings come of."""
+    return frozenset(
+        row.id for row in DIFFERENCES if row.explains and any(row.explains(pair, finding) for finding in findings)
+    )
+
+
+def _sent(pair: Pair) -> bytes:
+    return b"".join(pair.exchange.pieces)
+
+
+def _head(pair: Pair) -> bytes:
+    """The first request's head, without the empty lines before it, nor that behind it."""
+    return re.split(rb"\r\n\r\n|\n\n", _sent(pair).lstrip(b"\r\n"), maxsplit=1)[0]
+
+
+def _request_line(pair: Pair) -> list[bytes]:
+    """Method, target, version and more; empty where there is nothing."""
+    return [*_head(pair).split(b"\r\n")[0].split(b" "), b"", b""]
+
+
+def _target(pair: Pair) -> bytes:
+    return _request_line(pair)[1]
+
+
+def _answered(pair: Pair) -> bytes:
+    return b"".join(pair.exchange.answer.pieces)
+
+
+def _we_refuse(pair: Pair) -> bool:
+    """We answered the only request with 400 and closed the connection, and no backend heard of it."""
+    statuses = [one.line for one in pair.ours.responses]
+    return statuses == ["HTTP/1.1 400 Bad Request"] and pair.ours.end == "closed" and not pair.ours.received
+
+
+def _refused_where(condition: Callable[[Pair], object]) -> Explains:
+    """We refuse requests of which `condition` holds, and Envoy serves them."""
+
+    def explains(pair: Pair, finding: Finding) -> bool:
+        served = any(one.status < 400 for one in pair.envoy.responses)
+        return served and _we_refuse(pair) and bool(condition(pair))
+
+    return explains
+
+
+def _refused_in_other_words(condition: Callable[[Pair], object]) -> Explains:
+    """Both refuse with 400 and close, Envoy without a body."""
+
+    def explains(pair: Pair, finding: Finding) -> bool:
+        return (
+            bool(condition(pair))
+            and [one.status for one in pair.envoy.responses] == [400]
+            and [one.status for one in pair.ours.responses] == [400]
+            and (finding.place, finding.envoy, finding.ours)
+            in (
+                ("response 0 line", "HTTP/1.0 400 Bad Request", "HTTP/1.1 400 Bad Request"),
+                ("response 0 body", b"", b"Bad Request"),
+                ("response 0 header content-length", ("0",), ("11",)),
+                ("response 0 header content-type", None, ("text/plain",)),
+            )
+        )
+
+    return explains
+
+
+def _one_of(*rows: Explains) -> Explains:
+    return lambda pair, finding: any(row(pair, finding) for row in rows)
+
+
+def _version(pair: Pair) -> bytes:
+    """What stands where a request line has its version."""
+    return _request_line(pair)[2]
+
+
+def _odd_spaces(pair: Pair) -> bool:
+    """The request line would be one, were it not for its white space."""
+    line = _head(pair).split(b"\r\n")[0]
+    return re.fullmatch(rb"\S+ \S+ HTTP/1\.[01]", line) is None and len(line.split()) == 3
+
+
+def _junk_behind_chunk(pair: Pair) -> bool:
+    """Behind a chunk's data there is something else than its line end."""
+    if b"transfer-encoding: chunked" not in _head(pair).lower():
+        return False
+    body = _sent(pair).partition(b"\r\n\r\n")[2]
+    while found := re.match(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n", body):
+        size = int(found[1], 16)
+        end = found.end() + size
+        if not size or body[end : end + 2] != b"\r\n":
+            return bool(size)
+        body = body[end + 2 :]
+    return False
+
+
+def _connection_kept(pair: Pair, finding: Finding) -> bool:
+    """Envoy answered a request with a body by itself and closed; we did not close, having read the body."""
+    theirs, ours = pair.envoy.responses, pair.ours.responses
+    last = len(theirs) - 1
+    if not (pair.envoy.end == "closed" and 0 <= last < len(ours) and _has_body(pair)):
+        return False
+    if "x-envoy-upstream-service-time" in theirs[last].headers or theirs[last].headers.get("connection") != ("close",):
+        return False
+    if finding.place == f"response {last} header connection":
+        return (finding.envoy, finding.ours) == (("close",), None)
+    more = len(ours) > len(theirs)
+    return finding.place == "connection" or (more and finding.place in ("responses", "received by", "receiveds"))
+
+
+def _has_body(pair: Pair) -> bool:
+    return re.search(rb"\r\n(content-length: [1-9]|transfer-encoding:)", _sent(pair).lower()) is not None
+
+
+def _bodiless_204(pair: Pair, finding: Finding) -> bool:
+    theirs, ours = pair.envoy.responses, pair.ours.responses
+    return (
+        len(ours) > 0 < len(theirs)
+        and ours[0].status == theirs[0].status == 204
+        and "content-type" in theirs[0].headers
+        and "x-envoy-upstream-service-time" not in theirs[0].headers
+        and finding.place in ("response 0 header content-length", "response 0 header content-type", "stray bytes")
+        and not finding.ours
+    )
+
+
+def _second_try(pair: Pair, finding: Finding) -> bool:
+    again = pair.ours.received[1:]
+    return finding.place in ("received by", "receiveds") and (
+        len(again) == 1 == len(pair.envoy.received) and _told_alike(again[0][1], pair.ours.received[0][1])
+    )
+
+
+def _told_alike(one: Message, other: Message) -> bool:
+    return (one.line, one.headers, one.body) == (other.line, other.headers, other.body)
+
+
+def _joined(pair: Pair, finding: Finding) -> bool:
+    """`a,b` for `a` and `b`."""
+    theirs, ours = finding.envoy, finding.ours
+    return " header " in finding.place and isinstance(ours, tuple) and len(ours) > 1 and theirs == (",".join(ours),)
+
+
+def _interim(messages: Sequence[Message]) -> list[Message]:
+    return [one for one in messages if 100 <= one.status < 200]
+
+
+def _interim_dropped(pair: Pair, finding: Finding) -> bool:
+    theirs, ours = list(pair.envoy.responses), list(pair.ours.responses)
+    return (
+        finding.place.startswith("response")
+        and len(_interim(ours)) > 1
+        and _interim(theirs) == _interim(ours)[:1]
+        and theirs[-1] == ours[-1]
+    )
+
+
+def _unsolicited_101(pair: Pair, finding: Finding) -> bool:
+    return (
+        finding.place.startswith("response 0")
+        and _answered(pair).startswith(b"HTTP/1.1 101")
+        and b"\r\nupgrade:" not in _sent(pair).lower()
+        and pair.ours.responses[0].status == 502
+    )
+
+
+def _head_without_framing(pair: Pair, finding: Finding) -> bool:
+    found = re.fullmatch(r"response (\d+) header transfer-encoding", finding.place)
+    return (
+        found is not None
+        and pair.exchange.methods[int(found[1])] == "HEAD"
+        and (finding.envoy, finding.ours) == (("chunked",), None)
+    )
+
+
+def _escaped_nul(pair: Pair, finding: Finding) -> bool:
+    return (
+        b"%00" in _target(pair).partition(b"?")[0]
+        and [one.status for one in pair.ours.responses] == [400]
+        and (finding.place, finding.envoy, finding.ours)
+        in (("response 0 header connection", ("close",), None), ("connection", "closed", "open"))
+    )
+
+
+def _nominated(pair: Pair, finding: Finding) -> bool:
+    found = re.fullmatch(r"response \d+ header (\S+)", finding.place)
+    nominations = re.findall(rb"\r\nconnection: ([^\r]*)", _answered(pair).lower())
+    return (
+        found is not None
+        and finding.ours is None
+        and found[1] in [one.strip().decode() for line in nominations for one in line.split(b",")]
+    )
+
+
+def _own_address(pair: Pair, finding: Finding) -> bool:
+    return (
+        pair.exchange.client == "127.0.0.1"
+        and finding.place.endswith("header x-forwarded-for")
+        and finding.ours == ("127.0.0.1",)
+    )
+
+
+def _spelling_of_upgrade(pair: Pair, finding: Finding) -> bool:
+    return finding.place.endswith("header connection") and (finding.envoy, finding.ours) == (("Upgrade",), ("upgrade",))
+
+
+def _not_switched(pair: Pair, finding: Finding) -> bool:
+    return (
+        b"\r\nupgrade: websocket" in _sent(pair).lower()
+        and [one.status for one in pair.ours.responses] == [one.status for one in pair.envoy.responses] == [200]
+        and finding.place in ("response 0 body", "response 0 header content-length")
+        and pair.envoy.responses[0].body == b""
+        and _answered(pair).endswith(pair.ours.responses[0].body)
+    )
+
+
+def _impossible_status(pair: Pair, finding: Finding) -> bool:
+    found = re.match(rb"HTTP/1\.1 (\d+) ", _answered(pair))
+    return (
+        found is not None
+        and not (len(found[1]) == 3 and int(found[1]) >= 100)
+        and [one.status for one in pair.ours.responses] == [502]
+        and (finding.place.startswith("response 0") or finding.place == "connection")
+    )
+
+
+def _large_response_head(pair: Pair, finding: Finding) -> bool:
+    size = _answered(pair).find(b"\r\n\r\n")
+    return (
+        80_000 < size < 256 * 1024
+        and finding.place.startswith("response 0")
+        and pair.envoy.responses[0].status == 502
+        and pair.ours.responses[0].status == 200
+    )
+
+
+def _behind_asterisk(pair: Pair, finding: Finding) -> bool:
+    place = _sent(pair).find(b"OPTIONS * HTTP/1.1\r\n")
+    return (
+        0 <= place < _sent(pair).rfind(b"\r\n\r\n", 0, -4)
+        and finding.place in ("responses", "received by", "receiveds", "connection")
+        and pair.ours.end == "open"
+        and pair.envoy.end == "closed"
+        and pair.envoy.responses[-1].status == 404
+    )
+
+
+DIFFERENCES = (
+    Difference(
+        "line-ends",
+        "folded field lines (obs-fold), bare CR, bare LF in a request's head",
+        "accepted",
+        "400",
+        "they are the stuff of request smuggling; no client of today sends them",
+        _refused_where(lambda pair: re.search(rb"\r\n[ \t]|\r(?!\n)|(?<!\r)\n", _sent(pair))),
+    ),
+    Difference(
+        "request-line-spaces",
+        "tabs, several spaces or a space at the end in a request line",
+        "accepted",
+        "400",
+        "RFC 9112, section 3: parsers that forgive differ in what they forgive",
+        _refused_where(_odd_spaces),
+    ),
+    Difference(
+        "two-hosts",
+        "two `Host` fields",
+        "joined by a comma",
+        "400",
+        "RFC 9112, section 3.2",
+        _refused_where(lambda pair: len(re.findall(rb"\r\nhost:", _head(pair).lower())) > 1),
+    ),
+    Difference(
+        "absolute-target-without-host",
+        "a URL as request target, without a `Host` field",
+        "served",
+        "400",
+        "RFC 9112, section 3.2",
+        _refused_where(lambda pair: _target(pair).startswith(b"http://") and b"\r\nhost:" not in _head(pair).lower()),
+    ),
+    Difference(
+        "fragment",
+        "a fragment in the request target",
+        "cut off (Istio), or 400 without a body (Envoy's default)",
+        "400",
+        "RFC 9112, section 3.2: it does not belong there",
+        _refused_in_other_words(lambda pair: b"#" in _target(pair)),
+    ),
+    Difference(
+        "method-query",
+        "the method `QUERY`",
+        "400 without a body",
+        "400 with one, as for any other unknown method",
+        "it is one",
+        _refused_in_other_words(lambda pair: _head(pair).startswith(b"QUERY ")),
+    ),
+    Difference(
+        "version",
+        "an HTTP version other than 1.0 and 1.1, or none",
+        "426; taken for HTTP/1.0 where that is allowed",
+        "400",
+        "it is not a version that this listener speaks",
+        _one_of(
+            _refused_where(lambda pair: _version(pair) not in (b"HTTP/1.0", b"HTTP/1.1")),
+            _refused_in_other_words(lambda pair: _version(pair) == b""),
+        ),
+    ),
+    Difference("http10", "HTTP/1.0", "426, unless allowed", "served", "`ab` and old health checks speak it"),
+    Difference(
+        "http10-chunked",
+        "`Transfer-Encoding` in an HTTP/1.0 request",
+        "served where HTTP/1.0 is allowed",
+        "400",
+        "RFC 9112, section 6.1: its framing is to be taken for faulty",
+        _refused_where(lambda pair: _version(pair) == b"HTTP/1.0" and b"\r\ntransfer-encoding:" in _head(pair).lower()),
+    ),
+    Difference(
+        "http10-refused",
+        "the status line of the answer to an HTTP/1.0 request that cannot be read",
+        "`HTTP/1.0 400`",
+        "`HTTP/1.1 400`",
+        "RFC 9110, section 6.2: a server tells the highest version that it speaks",
+        lambda pair, finding: (
+            _version(pair) == b"HTTP/1.0"
+            and (finding.place, finding.envoy, finding.ours)
+            == ("response 0 line", "HTTP/1.0 400 Bad Request", "HTTP/1.1 400 Bad Request")
+        ),
+    ),
+    Difference(
+        "chunk-junk",
+        "bytes between a chunk's data and its CRLF",
+        "skipped",
+        "400, from an upstream 502",
+        "request smuggling",
+        _refused_where(_junk_behind_chunk),
+    ),
+    Difference(
+        "connection-kept",
+        "a request whose body has arrived whole, answered without an upstream",
+        "connection closed",
+        "connection kept",
+        "nothing is left unread",
+        _connection_kept,
+    ),
+    Difference(
+        "bodiless-204",
+        "a direct response with status 204 and a body",
+        "sent with its body",
+        "sent without",
+        "a client takes such a body for its next response",
+        _bodiless_204,
+    ),
+    Difference(
+        "second-try",
+        "an idle upstream connection that its endpoint closes while it is used",
+        "503 UC, unless a retry policy says otherwise",
+        "an idempotent request is sent once more on a new connection",
+        "nothing had been answered; RFC 9112, section 9.3.1",
+        _second_try,
+    ),
+    Difference(
+        "trailers",
+        "trailers",
+        "dropped unless enabled",
+        "passed on both ways",
+        "gRPC-Web and checksums need them",
+    ),
+    Difference(
+        "joined-fields",
+        "several fields of one name that Envoy knows (`accept`, `user-agent`, `location`, ...)",
+        "joined by commas",
+        "passed on as they came",
+        "RFC 9110, section 5.3: a recipient may, and need not",
+        _joined,
+    ),
+    Difference(
+        "second-interim",
+        "an upstream's second interim response, such as 100 Continue",
+        "dropped",
+        "passed on",
+        "it was sent",
+        _interim_dropped,
+    ),
+    Difference(
+        "unsolicited-101",
+        "an unsolicited 101 from an upstream",
+        "passed on",
+        "502",
+        "nobody asked to switch",
+        _unsolicited_101,
+    ),
+    Difference(
+        "impossible-status",
+        "an upstream's status that is not a number of three digits from 100 up",
+        "passed on",
+        "502",
+        "RFC 9112, section 4; no client could read it",
+        _impossible_status,
+    ),
+    Difference(
+        "large-response-head",
+        "an upstream's response head of more than 80 KB",
+        "502",
+        "passed on up to 256 KiB",
+        "a bound that nobody meets by accident",
+        _large_response_head,
+    ),
+    Difference(
+        "websocket-half-close",
+        "a client's half-close on a WebSocket",
+        "the end of both directions",
+        "the end of one",
+        "RFC 6455 ends it with a close frame",
+    ),
+    Difference(
+        "websocket-spelling",
+        "`Connection: Upgrade` in a WebSocket's handshake",
+        "as it was written",
+        "`upgrade`",
+        "RFC 9110, section 7.6.1: the case of its letters means nothing",
+        _spelling_of_upgrade,
+    ),
+    Difference(
+        "websocket-not-switched",
+        "an upstream's 200 in answer to a WebSocket's handshake",
+        "passed on without its body",
+        "passed on whole",
+        "the body may tell why",
+        _not_switched,
+    ),
+    Difference(
+        "head-framing",
+        "`HEAD`, where the answer has no `content-length`",
+        "`transfer-encoding: chunked`",
+        "no framing field",
+        "there is no body to frame",
+        _head_without_framing,
+    ),
+    Difference(
+        "escaped-nul",
+        "400 for a path with an escaped NUL",
+        "connection closed",
+        "connection kept",
+        "nothing is left unread",
+        _escaped_nul,
+    ),
+    Difference(
+        "behind-asterisk",
+        "requests pipelined behind an `OPTIONS *`",
+        "dropped, and the connection closed",
+        "answered",
+        "nothing is wrong with them",
+        _behind_asterisk,
+    ),
+    Difference(
+        "nominated-upstream",
+        "fields nominated by an upstream's `Connection`",
+        "passed on",
+        "removed",
+        "RFC 9110, section 7.6.1",
+        _nominated,
+    ),
+    Difference(
+        "own-address",
+        "`x-forwarded-for` of a client at 127.0.0.1",
+        "the machine's own address",
+        "`127.0.0.1`",
+        "it is the client's address",
+        _own_address,
+    ),
+    Difference("server-name", "`server`", "`istio-envoy`", "`meshproxy`", "it is what it is"),
+    Difference(
+        "access-log",
+        "the access log's default format",
+        "without response code details (Envoy)",
+        "with them, at the end",
+        "a refused request's reason has to be somewhere",
+    ),
+    Difference(
+        "warnings",
+        "a problem that `istioctl analyze` calls a warning",
+        "runs",
+        "does not start",
+        "`check` and `run` agree, and what cannot work should not look as if it did",
+    ),
+    Difference(
+        "target-port",
+        "a Gateway port and the `targetPort` of the gateway's Service",
+        "translated",
+        "not translated: `--publish` says where to listen",
+        "there is no Service in front of the gateway",
+    ),
+    Difference(
+        "dns-refresh",
+        "names in a DNS cluster",
+        "looked up again as their time to live says",
+        "every 5 s",
+        "the system's resolver does not tell the time to live",
+    ),
+    Difference(
+        "selector",
+        "a Service's selector",
+        "picks WorkloadEntries, but not of a headless Service, nor with a DNS name or a Unix socket as address",
+        "picks them all",
+        "without Kubernetes there are no pods that it could mean instead",
+    ),
+    Difference(
+        "external-name",
+        "an ExternalName whose target is no service of the mesh",
+        "resolved by DNS under the target's name, outside the mesh",
+        "a cluster of its own, STRICT_DNS",
+        "the same requests arrive, with no DNS proxy",
+    ),
+    Difference(
+        "export-to",
+        "DestinationRules of one host with different `exportTo`",
+        "the first to be seen decides which subsets exist",
+        "all that the proxy may see are merged",
+        "no subset is lost",
+    ),
+    Difference(
+        "framing-changes",
+        "header changes to `content-length`, `transfer-encoding`, `connection`, `keep-alive`, `te`, `upgrade`",
+        "written as told; requests hang",
+        "refused by `check`",
+        "where a message ends is not a policy",
+    ),
+    Difference(
+        "outbound-listeners",
+        "a sidecar's outbound listeners",
+        "one a port, reached by redirection",
+        "one HTTP proxy, reached by `HTTP_PROXY`",
+        "no privileges, no iptables",
+    ),
+    Difference(
+        "pass-through",
+        "what a sidecar passes on",
+        "to the address that the connection was for",
+        "to where the URL says, names looked up here",
+        "there was no connection to anywhere else",
+    ),
+)
+
+_PREFACE = """\
+# Where meshproxy differs from Istio and Envoy on purpose
+
+The reference is Envoy 1.40 as Istio sets it up at a gateway. The same requests are sent to both (`make conformance`),
+and whatever differs and is not told here is a failure. This page is written by
+`python -m tests.conformance.differences > docs/differences.md`.
+
+| what | Istio and Envoy | meshproxy | why |
+|---|---|---|---|"""
+
+
+def page() -> str:
+    """`docs/differences.md`"""
+    rows = (f"| {row.what} | {row.theirs} | {row.ours} | {row.why} |" for row in DIFFERENCES)
+    return "\n".join([_PREFACE, *rows, ""])
+
+
+if __name__ == "__main__":
+    print(page(), end="")

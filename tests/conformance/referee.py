@@ -1,0 +1,329 @@
+"""Runs meshproxy and Envoy on the same snapshots, between recording backends, and sends both the same bytes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.request import urlopen
+
+import trio
+
+from meshproxy.envoy import Message as EnvoyMessage
+from meshproxy.envoy import bootstrap
+from meshproxy.proxy.worker import Worker
+from meshproxy.snapshot import Route, RouteAction, Snapshot, SocketAddress
+
+from ..envoy.binary import command
+from ..proxy.support import Answer as Response
+from ..proxy.support import Client, Peer
+from .compare import End, Message, Observation, Pair, headers_of
+from .exchanges import BACKENDS, DEFAULT_ANSWER, Case, Exchange
+
+_ANY_PORT = SocketAddress("127.0.0.1", 0)
+_STARTED_S = 20.0
+_CASES_AT_ONCE = 8
+# How long Envoy lingers before it closes a connection that it has given up; by default a second.
+_DELAYED_CLOSE = "0.05s"
+_PROBE = b"GET /probe HTTP/1.1\r\nhost: probe.invalid\r\n\r\n"
+
+
+def judge(cases: Sequence[Case], folder: Path) -> list[tuple[Case, list[Pair]]]:
+    """Carry out every exchange with both proxies. Envoy's bootstrap and its log are kept in `folder`."""
+    return trio.run(_judge, cases, folder)
+
+
+async def _judge(cases: Sequence[Case], folder: Path) -> list[tuple[Case, list[Pair]]]:
+    judged: list[tuple[Case, list[Pair]]] = []
+    at_once = trio.CapacityLimiter(_CASES_AT_ONCE)
+    benches = [_Bench(case, f"case{number}") for number, case in enumerate(cases)]
+
+    async def carry_out(bench: _Bench, referee: Referee) -> None:
+        async with at_once:
+            judged.append((bench.case, [await bench.pair(exchange, referee) for exchange in bench.case.exchanges]))
+
+    async with trio.open_nursery() as backends:
+        for bench in benches:
+            bench.start(backends)
+        async with both([bench.snapshot for bench in benches], folder) as referee, trio.open_nursery() as exchanges:
+            for bench in benches:
+                exchanges.start_soon(carry_out, bench, referee)
+        backends.cancel_scope.cancel()
+    return judged
+
+
+@dataclass(frozen=True)
+class Referee:
+    """Where both proxies listen, by the listener's name."""
+
+    envoy: dict[str, SocketAddress]
+    ours: dict[str, SocketAddress]
+
+
+@asynccontextmanager
+async def both(snapshots: Iterable[Snapshot], folder: Path) -> AsyncIterator[Referee]:
+    """Both proxies, running all of these snapshots, whose names must be different."""
+    parts = list(snapshots)
+    whole = Snapshot(
+        tuple(listener for part in parts for listener in part.listeners),
+        tuple(cluster for part in parts for cluster in part.clusters),
+    )
+    worker = Worker(whole, drain_time_s=0.2)
+    with envoy(whole, folder) as envoys:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(worker.run)
+            yield Referee(envoys, worker.addresses)
+            worker.stop()
+
+
+@contextmanager
+def envoy(snapshot: Snapshot, folder: Path) -> Iterator[dict[str, SocketAddress]]:
+    """Envoy, running a snapshot; where it listens, by the listener's name."""
+    config = folder / "bootstrap.json"
+    config.write_text(json.dumps(_hurried(bootstrap(snapshot, admin=_ANY_PORT)), indent=1))
+    with started(config, len(snapshot.listeners)) as listening:
+        yield listening
+
+
+@contextmanager
+def started(config: Path, listeners: int) -> Iterator[dict[str, SocketAddress]]:
+    """Envoy, running a bootstrap of so many listeners, with admin pages; where it listens, by the listener's name.
+
+    When it does not start, its own error and the file of the bootstrap are told.
+    """
+    log, admin = config.with_name("envoy.log"), config.with_name("admin.address")
+    admin.unlink(missing_ok=True)
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            command(config, "-l", "warning", "--admin-address-path", str(admin)),
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+    try:
+        found = _listening(process, admin, listeners)
+        assert found is not None, f"Envoy did not start by {config}:\n{log.read_text()}"
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _hurried(message: EnvoyMessage) -> EnvoyMessage:
+    for listener in message["static_resources"]["listeners"]:
+        listener["filter_chains"][0]["filters"][0]["typed_config"]["delayed_close_timeout"] = _DELAYED_CLOSE
+    return message
+
+
+def _listening(process: subprocess.Popen[bytes], admin: Path, count: int) -> dict[str, SocketAddress] | None:
+    give_up = time.monotonic() + _STARTED_S
+    while time.monotonic() < give_up and process.poll() is None:
+        with suppress(OSError, ValueError):  # not there yet, or half written
+            where = admin.read_text()
+            with urlopen(f"http://{where}/ready") as ready:
+                live = ready.read().strip() == b"LIVE"
+            if live and len(found := _addresses(where)) == count:
+                return found
+        time.sleep(0.01)
+    return None
+
+
+def _addresses(admin: str) -> dict[str, SocketAddress]:
+    with urlopen(f"http://{admin}/listeners?format=json") as page:
+        statuses = json.load(page).get("listener_statuses", [])
+    return {
+        one["name"]: SocketAddress("127.0.0.1", one["local_address"]["socket_address"]["port_value"])
+        for one in statuses
+    }
+
+
+class Recorder:
+    """A backend: answers as told, and keeps every complete request."""
+
+    def __init__(self) -> None:
+        self.answer = DEFAULT_ANSWER
+        self.received: list[Message] = []
+        self._socket = trio.socket.from_stdlib_socket(socket.create_server(("127.0.0.1", 0)))
+        self.address = SocketAddress(*self._socket.getsockname())
+
+    async def run(self) -> None:
+        """Accept connections until cancelled."""
+        with self._socket:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    connection, _ = await self._socket.accept()
+                    nursery.start_soon(self._serve, Peer(connection))
+
+    async def _serve(self, connection: Peer) -> None:
+        with suppress(EOFError, OSError, trio.ClosedResourceError, trio.TooSlowError):
+            while await self._answer(connection):
+                pass
+        connection.close()
+
+    async def _answer(self, connection: Peer) -> bool:
+        head = await connection.read_until(b"\r\n\r\n")
+        answer = self.answer
+        if answer.interim:
+            await connection.send(answer.interim)
+        if not answer.early:
+            self.received.append(await _request(connection, head))
+        for number, piece in enumerate(answer.pieces):
+            if number:
+                await trio.sleep(answer.pause_s)
+            await connection.send(piece)
+        if answer.end == "reset":
+            connection.reset()
+        elif answer.pieces and answer.pieces[-1].startswith(b"HTTP/1.1 101"):
+            await _echo(connection)
+        return answer.end == "keep"
+
+
+async def _request(connection: Peer, head: bytes) -> Message:
+    """A request as it came, decoded."""
+    line, *lines = head.decode("latin-1").split("\r\n")[:-2]
+    pairs = [_field(one) for one in lines]
+    fields = dict(pairs)
+    if "transfer-encoding" not in fields:
+        return Message(line, headers_of(pairs, {}), await connection.read(int(fields.get("content-length", 0))))
+    body = b""
+    while size := int((await connection.read_until(b"\r\n")).partition(b";")[0], 16):
+        body += (await connection.read(size + 2))[:-2]
+    trailers = []
+    while (trailer := await connection.read_until(b"\r\n")) != b"\r\n":
+        trailers.append(_field(trailer.decode("latin-1")))
+    return Message(line, headers_of(pairs, {}), body, tuple(trailers))
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name, value.strip()
+
+
+async def _echo(connection: Peer) -> None:
+    while data := await connection.read_some():
+        await connection.send(data)
+
+
+class _Bench:
+    """A case between its own backends."""
+
+    def __init__(self, case: Case, name: str) -> None:
+        self.case = case
+        self._name = name
+        self._recorders = {backend: Recorder() for backend in BACKENDS}
+
+    def start(self, nursery: trio.Nursery) -> None:
+        for recorder in self._recorders.values():
+            nursery.start_soon(recorder.run)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The case's, with names that no other case has."""
+        return _renamed(
+            self.case.configuration({name: one.address for name, one in self._recorders.items()}), self._name
+        )
+
+    async def pair(self, exchange: Exchange, referee: Referee) -> Pair:
+        ours = await self._observe(exchange, referee.ours[self._name])
+        return Pair(exchange, await self._observe(exchange, referee.envoy[self._name]), ours)
+
+    async def _observe(self, exchange: Exchange, proxy: SocketAddress) -> Observation:
+        for recorder in self._recorders.values():
+            recorder.answer, recorder.received = exchange.answer, []
+        client = Client(trio.socket.socket())
+        await client.socket.bind((exchange.client, 0))
+        await client.socket.connect((proxy.host, proxy.port))
+        here = {str(proxy): "<LISTENER>", ":".join(map(str, client.socket.getsockname())): "<CLIENT>"}
+        try:
+            return await self._exchange(client, exchange, here)
+        finally:
+            client.close()
+
+    async def _exchange(self, client: Client, exchange: Exchange, here: dict[str, str]) -> Observation:
+        responses: list[Message] = []
+        tunnel = stray = b""
+        end: End = "closed"
+        try:
+            await _send(client, exchange.pieces)
+            for method in exchange.methods:
+                await _read_response(client, method, responses, here)
+            tunnel = await client.read(exchange.tunnel)
+        except (EOFError, OSError):
+            pass
+        except trio.TooSlowError:
+            end = "silent"
+        received = self._received(here)
+        if end == "closed" and client.end is None:
+            end, stray = await self._probe(client)
+        return Observation(tuple(responses), received, tunnel, stray, end)
+
+    def _received(self, here: dict[str, str]) -> tuple[tuple[str, Message], ...]:
+        return tuple(
+            (name, replace(message, headers=headers_of(_flat(message), here)))
+            for name, recorder in self._recorders.items()
+            for message in recorder.received
+        )
+
+    async def _probe(self, client: Client) -> tuple[End, bytes]:
+        """Whether the connection takes another request, and what comes before its answer."""
+        for recorder in self._recorders.values():
+            recorder.answer = DEFAULT_ANSWER
+        try:
+            await client.send(_PROBE)
+            head = await client.read_until(b"\r\n\r\n")
+        except (EOFError, OSError):
+            return "closed", b""
+        except trio.TooSlowError:
+            return "silent", b""
+        return "open", head[: head.find(b"HTTP/1.")]
+
+
+async def _send(client: Client, pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        if piece is not pieces[0]:
+            await client.more()
+        await client.send(piece)
+
+
+async def _read_response(client: Client, method: str, responses: list[Message], here: dict[str, str]) -> None:
+    """Read a response and the interim ones before it."""
+    while True:
+        message = _response(await client.response(method), here)
+        responses.append(message)
+        if not 100 <= message.status < 200 or message.status == 101:
+            return
+
+
+def _response(response: Response, here: dict[str, str]) -> Message:
+    line = response.head.partition(b"\r\n")[0].decode("latin-1")
+    headers = headers_of(response.headers, here)
+    return Message(line, headers, response.body, tuple(response.trailers), response.whole)
+
+
+def _flat(message: Message) -> list[tuple[str, str]]:
+    return [(name, value) for name, values in message.headers.items() for value in values]
+
+
+def _renamed(snapshot: Snapshot, name: str) -> Snapshot:
+    """A snapshot of one listener, called `name`, on any port; its clusters are called `name/...`."""
+    [listener] = snapshot.listeners
+    config = listener.http.route_config
+    hosts = tuple(
+        replace(host, routes=tuple(_rerouted(route, name) for route in host.routes)) for host in config.virtual_hosts
+    )
+    manager = replace(listener.http, route_config=replace(config, virtual_hosts=hosts))
+    return Snapshot(
+        (replace(listener, name=name, address=_ANY_PORT, http=manager),),
+        tuple(replace(cluster, name=f"{name}/{cluster.name}") for cluster in snapshot.clusters),
+    )
+
+
+def _rerouted(route: Route, name: str) -> Route:
+    if not isinstance(route.action, RouteAction):
+        return route
+    clusters = tuple(replace(one, cluster=f"{name}/{one.cluster}") for one in route.action.clusters)
+    return replace(route, action=replace(route.action, clusters=clusters))

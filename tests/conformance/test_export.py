@@ -1,0 +1,76 @@
+"""A stock Envoy serves the example meshes from what `meshproxy export envoy` writes; one that cannot start says why."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from meshproxy.snapshot import Cluster, HttpConnectionManager, Listener, RouteConfiguration, Snapshot, SocketAddress
+
+from ..cli.support import meshproxy
+from ..envoy.binary import needs_envoy
+from ..test_policies import backend, copied, free_port
+from .referee import envoy, started
+
+pytestmark = needs_envoy
+
+
+@contextmanager
+def _exported(folder: Path, tmp_path: Path) -> Iterator[dict[str, SocketAddress]]:
+    """Envoy, from the bootstrap that is exported of a mesh; where it listens."""
+    arguments = ("-f", folder, "--publish", "80:127.0.0.1:0", "--admin", "127.0.0.1:0")
+    exported = meshproxy("export", "envoy", *arguments)
+    assert exported.returncode == 0, exported.stderr
+    bootstrap = yaml.safe_load(exported.stdout)
+    (tmp_path / "bootstrap.yaml").write_text(exported.stdout)
+    with started(tmp_path / "bootstrap.yaml", len(bootstrap["static_resources"]["listeners"])) as listening:
+        yield listening
+
+
+def _get(address: SocketAddress, path: str, host: str = "localhost") -> Any:
+    request = urllib.request.Request(f"http://{address}{path}", headers={"host": host})
+    with urllib.request.urlopen(request, timeout=5) as response:
+        return response.read().decode()
+
+
+def test_envoy_serves_the_quickstart(tmp_path: Path) -> None:
+    with backend() as v1, backend() as other_v1, backend() as v2:
+        folder = copied("quickstart", {9101: v1, 9102: other_v1, 9103: v2}, tmp_path)
+        with _exported(folder, tmp_path) as listening:
+            [address] = listening.values()
+            reached = {json.loads(_get(address, "/reviews"))["port"] for _ in range(60)}
+            about = _get(address, "/about")
+    assert reached >= {v1, other_v1}
+    assert about == "answered by the gateway itself\n"
+
+
+def test_envoy_serves_a_prediction(tmp_path: Path) -> None:
+    local = free_port()
+    with backend() as model:
+        folder = copied("sklearn-iris", {8012: model, 8081: local}, tmp_path)
+        with _exported(folder, tmp_path) as listening:
+            ingress = next(address for address in listening.values() if address.port != local)
+            answer = _get(ingress, "/v1/models/sklearn-iris:predict", "sklearn-iris.default.example.com")
+    received = json.loads(answer)
+    assert received["port"] == model
+    assert received["headers"]["knative-serving-revision"] == "sklearn-iris-predictor-default-00001"
+
+
+def test_an_envoy_that_does_not_start_says_why_and_its_bootstrap_is_kept(tmp_path: Path) -> None:
+    manager = HttpConnectionManager(RouteConfiguration("r", ()))
+    twice = (Cluster("twice", ()), Cluster("twice", ()))
+    snapshot = Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), manager),), twice)
+    with pytest.raises(AssertionError, match="Envoy did not start") as failure, envoy(snapshot, tmp_path):
+        pass
+    found = re.search(r"by (\S+):\n", str(failure.value))
+    assert found is not None
+    assert json.loads(Path(found[1]).read_text())["static_resources"]["clusters"]
+    assert "duplicate cluster 'twice'" in str(failure.value)

@@ -1,0 +1,155 @@
+"""Generated parts of snapshots that Envoy can express: everything that a route may say, odd values included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from meshproxy.snapshot import (
+    Action,
+    Cluster,
+    DirectResponseAction,
+    Endpoint,
+    Exact,
+    HeaderMatcher,
+    HeaderMutations,
+    HeaderValue,
+    HttpConnectionManager,
+    Listener,
+    Pipe,
+    Prefix,
+    QueryParameterMatcher,
+    RedirectAction,
+    Regex,
+    RegexRewrite,
+    Route,
+    RouteAction,
+    RouteConfiguration,
+    RouteMatch,
+    Snapshot,
+    SocketAddress,
+    StringMatcher,
+    VirtualHost,
+    WeightedCluster,
+)
+
+PATHS = ("/", "/a", "/a/", "/a/b", "/A", "/ab", "/b", "/a/7", "/a%20b")
+_EXPRESSIONS = ("/a.*", "/[ab]/b", ".*b", r"/a/\d+", "/", "(?i)/A", "")
+_TEXTS = ("u", "us", "u,v", "", "U")
+
+texts: st.SearchStrategy[StringMatcher] = st.one_of(
+    st.sampled_from(_TEXTS).map(Exact),
+    st.sampled_from(_TEXTS).map(Prefix),
+    st.sampled_from(["u+", "u|v", "", ".*"]).map(Regex),
+)
+_paths: st.SearchStrategy[StringMatcher] = st.one_of(
+    st.sampled_from(PATHS).map(Prefix), st.sampled_from(PATHS).map(Exact), st.sampled_from(_EXPRESSIONS).map(Regex)
+)
+_rarely = st.sampled_from([False, False, False, True])
+header_matchers = st.one_of(
+    st.builds(
+        HeaderMatcher,
+        st.sampled_from(["x-user", "x-new", "accept"]),
+        st.none() | texts,
+        _rarely,
+        treat_missing_header_as_empty=_rarely,
+    ),
+    st.builds(HeaderMatcher, st.just(":method"), st.sampled_from(["GET", "POST"]).map(Exact), _rarely),
+    st.builds(HeaderMatcher, st.just(":authority"), st.sampled_from(["a", "a.test"]).map(Prefix)),
+)
+_conditions = st.builds(
+    RouteMatch,
+    _paths,
+    case_sensitive=st.sampled_from([True, True, False]),
+    headers=st.lists(header_matchers, max_size=2).map(tuple),
+    query_parameters=st.lists(
+        st.builds(QueryParameterMatcher, st.sampled_from(["q", "Q"]), st.none() | texts), max_size=1
+    ).map(tuple),
+)
+_names = st.sampled_from(["x-user", "x-new", "x-shared", "x-envoy-original-path", "accept"])
+_values = st.sampled_from(
+    [
+        *("1", "", "50%%", "%REQ(x-user)%", "%REQ(:path)%", "%REQ(:authority)%", "%PROTOCOL%", "%ROUTE_NAME%"),
+        *("%UPSTREAM_CLUSTER%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "a%REQ(:method)%b"),
+    ]
+)
+mutations = st.one_of(
+    st.just(HeaderMutations()),
+    st.builds(
+        HeaderMutations,
+        st.lists(_names, max_size=2, unique=True).map(tuple),
+        st.lists(st.builds(HeaderValue, _names, _values, st.booleans()), max_size=3).map(tuple),
+    ),
+)
+_redirects = st.builds(
+    RedirectAction,
+    st.sampled_from([301, 302, 303, 307, 308]),
+    st.sampled_from([None, "http", "https"]),
+    st.sampled_from([None, "other.test"]),
+    st.sampled_from([0, 80, 8443]),
+    st.sampled_from([None, "/new", "/new?q=1"]),
+    st.sampled_from([None, None, "/z", "/z/"]),
+)
+_answers = st.builds(
+    DirectResponseAction, st.sampled_from([200, 204, 404, 503]), st.sampled_from([b"", b"here", "é".encode(), b"\xff"])
+)
+
+
+def actions(clusters: Sequence[str], split: bool) -> st.SearchStrategy[Action]:
+    """What a route may do; it forwards to one of `clusters`, and with `split` also to several."""
+    destinations = st.builds(
+        WeightedCluster,
+        st.sampled_from(clusters),
+        st.integers(1, 100),
+        mutations,
+        mutations,
+        st.sampled_from([None, None, "rewritten.test"]),
+    )
+    forwards = st.builds(
+        lambda destinations, rewrite, host: RouteAction(
+            tuple(destinations),
+            prefix_rewrite=rewrite if isinstance(rewrite, str) else None,
+            regex_rewrite=rewrite if isinstance(rewrite, RegexRewrite) else None,
+            host_rewrite=host,
+        ),
+        st.lists(destinations, min_size=1, max_size=3) if split else destinations.map(lambda one: [one]),
+        st.sampled_from([None, None, "/new", "/", RegexRewrite("/a(.*)", r"/z\1"), RegexRewrite("[ab]", r"<\0\\>")]),
+        st.sampled_from([None, None, "route.test"]),
+    )
+    return st.one_of(forwards, forwards, forwards, _redirects, _answers)
+
+
+def routes(clusters: Sequence[str], *, split: bool) -> st.SearchStrategy[Route]:
+    """A route that forwards to one of `clusters` (with `split` also to several), redirects or answers."""
+    names = st.sampled_from(["", "r1", "r.2"])
+    return st.builds(Route, names, _conditions, actions(clusters, split), mutations, mutations)
+
+
+_CLUSTERS = (
+    Cluster("static", (Endpoint(SocketAddress("127.0.0.1", 9)), Endpoint(SocketAddress("::1", 9), 3)), "STATIC"),
+    Cluster("pipe", (Endpoint(Pipe("/tmp/nobody.socket")),), lb_policy="RANDOM", connect_timeout_s=0.25),
+    Cluster("names", (Endpoint(SocketAddress("localhost", 9), 2),), "STRICT_DNS", "ROUND_ROBIN"),
+    Cluster("anywhere", (), "DYNAMIC_FORWARD_PROXY"),
+    Cluster("empty", ()),
+)
+_HOSTS = ("a.test", "*.test", "a.*", "*", "b.test", "*-x.test", "10.0.0.1")
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    """A snapshot of several listeners, for Envoy to read; nothing in it is there to be sent to."""
+    rules = st.lists(routes([*(one.name for one in _CLUSTERS), "unknown"], split=True), max_size=5).map(tuple)
+    listeners = []
+    for number in range(draw(st.integers(1, 4))):
+        domains = draw(st.lists(st.sampled_from(_HOSTS), unique=True, max_size=4))
+        hosts = tuple(VirtualHost(domain, (domain,), draw(rules)) for domain in domains)
+        manager = HttpConnectionManager(
+            RouteConfiguration("routes", hosts, draw(st.booleans())),
+            use_remote_address=draw(st.booleans()),
+            max_request_headers_kb=draw(st.sampled_from([1, 60, 8192])),
+            max_headers_count=draw(st.sampled_from([1, 100])),
+            request_headers_timeout_s=draw(st.sampled_from([0.25, 60.0, 1e-9])),
+        )
+        listeners.append(Listener(f"l{number}", SocketAddress("127.0.0.1", 0), manager))
+    return Snapshot(tuple(listeners), _CLUSTERS)
