@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import re
 import socket
 import threading
@@ -65,8 +67,10 @@ def copied(mesh: str, ports: dict[int, int], tmp_path: Path) -> Path:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    """A port that nobody listens on, and that no outgoing connection is given meanwhile: those come from 32768 up."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_server(("", port := random.randrange(20_000, 32_000))):
+            return port
 
 
 def pipelined(port: int, path: str, count: int) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from meshproxy.snapshot import (
@@ -72,8 +72,8 @@ class Case:
     """A configuration, and the exchanges tried with it."""
 
     name: str
-    configuration: Configuration
-    exchanges: tuple[Exchange, ...]
+    configuration: Configuration = field(repr=False)
+    exchanges: tuple[Exchange, ...] = field(repr=False)
 
 
 def head(target: str = "/", *lines: str, method: str = "GET", host: str = "example.com") -> bytes:

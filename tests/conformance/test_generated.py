@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from meshproxy.snapshot import VirtualHost
+from meshproxy.snapshot import SocketAddress, VirtualHost
 
 from ..envoy.binary import needs_envoy
 from ..envoy.snapshots import PATHS, routes
 from .compare import Pair, compare
 from .differences import unexplained
-from .exchanges import OK, Answer, Case, Exchange, of_hosts
+from .exchanges import BACKENDS, OK, Answer, Case, Exchange, of_hosts
 from .referee import judge
 
 CASES_EACH = 5
@@ -111,7 +111,7 @@ def cases(draw: st.DrawFn) -> Case:
     hosts = [VirtualHost(domain, (domain,), tuple(draw(rules))) for domain in domains]
     configuration = of_hosts(*hosts, ignore_port=draw(st.booleans()), use_remote_address=draw(st.booleans()))
     exchanges = draw(st.lists(_exchanges(), min_size=EXCHANGES_EACH, max_size=EXCHANGES_EACH))
-    return Case("\n".join(map(repr, hosts)), configuration, tuple(exchanges))
+    return Case("generated", configuration, tuple(exchanges))
 
 
 @needs_envoy
@@ -126,12 +126,17 @@ def cases(draw: st.DrawFn) -> Case:
 def test_both_do_the_same_with_what_is_generated(tmp_path: Path, generated: list[Case]) -> None:
     for case, pairs in judge(generated, tmp_path):
         for pair in pairs:
-            _assert_the_same(case, pair)
+            _assert_the_same(case, pair, tmp_path)
 
 
-def _assert_the_same(case: Case, pair: Pair) -> None:
+def _assert_the_same(case: Case, pair: Pair, folder: Path) -> None:
     left = unexplained(pair, compare(pair.envoy, pair.ours))
     if left:
         told = "\n".join(map(str, left))
         answered = pair.exchange.answer.pieces
-        pytest.fail(f"{case.name}\nsent {pair.exchange.pieces!r}\nanswered {answered!r}\n{told}", pytrace=False)
+        [listener] = case.configuration(dict.fromkeys(BACKENDS, SocketAddress("127.0.0.1", 0))).listeners
+        hosts = "\n".join(map(repr, listener.http.route_config.virtual_hosts))
+        sent = pair.exchange.pieces
+        pytest.fail(
+            f"{hosts}\nsent {sent!r}\nanswered {answered!r}\n{told}\nEnvoy ran {folder}/bootstrap.json", pytrace=False
+        )

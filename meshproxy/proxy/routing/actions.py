@@ -126,6 +126,8 @@ def _redirect(redirect: RedirectAction, match: StringMatcher, change: Change | N
             _path(redirect, request, new_path),
         )
         headers = [(b"location", location)]
+        if new_path is not None:
+            request.path = new_path(request.path)  # what response headers quote, in Envoy
         return local_reply(request, redirect.code, b"", change(headers, request) if change else headers)
 
     return redirecting

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..exchanges import Case, Exchange, exchange, get, head, request, rules
+from meshproxy.snapshot import HeaderMutations, HeaderValue, Prefix, RedirectAction, Route, RouteMatch
+
+from ..exchanges import Case, Exchange, exchange, get, head, request, routed, rules
 
 
 def _redirect(fields: str, *exchanges: Exchange, match: str = "{uri: {prefix: /a}}") -> Case:
@@ -61,6 +63,18 @@ CASES = (
       remove: [date, x-none]
 """),
         (get("/"),),
+    ),
+    Case(
+        "redirect that quotes the path",
+        routed(
+            Route(
+                "",
+                RouteMatch(Prefix("/a")),
+                RedirectAction(prefix_rewrite="/new"),
+                response_headers=HeaderMutations((), (HeaderValue("x-path", "%REQ(:path)%"),)),
+            )
+        ),
+        (get("/a/b?q=1"),),
     ),
     Case(
         "redirect with headers",
