@@ -160,7 +160,7 @@ def bench(
         raise Unusable([problem for problem in problems if problem not in tolerable])
     resources, notes = complete(loaded.resources)
     mesh = build_mesh(resources)
-    found = analyse(mesh, namespace=namespace, invalid=loaded.invalid)
+    found = analyse(mesh, namespace=namespace, invalid=loaded.invalid, partial=loaded.partial)
     if unknown := [one for one in found if one.message.startswith(_NOT_YET) and one.path.startswith("spec.http[")]:
         raise Unusable(unknown)  # commands in header values, which the proxy can neither carry out nor pass over
     notes += (Note(one.position, f"{one.resource}: {one.path}: {one.message}") for one in (*tolerable, *found))

@@ -98,7 +98,8 @@ def run_mesh(
     sources = [*paths, *(["-"] if yaml else [])]
     loaded = load(sources, stdin=io.StringIO(yaml))
     mesh = build_mesh(loaded.resources)
-    problems = [*loaded.problems, *analyse(mesh, namespace=namespace, invalid=loaded.invalid)]
+    found = analyse(mesh, namespace=namespace, invalid=loaded.invalid, partial=loaded.partial)
+    problems = [*loaded.problems, *found]
     if problems:
         raise Unusable(problems)
     return MeshRun(gateway_snapshot(mesh, selector=selector, namespace=namespace))

@@ -91,3 +91,21 @@ def test_inside_the_mesh_the_scheme_is_what_the_edge_says(told: list[bytes], sch
     request = made_request(headers=[(b"x-forwarded-proto", one) for one in told])
     inside(request, ID)
     assert request.scheme == scheme
+
+
+@pytest.mark.parametrize(
+    ("told", "peer", "address"),
+    [
+        ([b"1.2.3.4, 5.6.7.8"], b"5.6.7.8", "5.6.7.8:0"),
+        ([b"1.2.3.4", b"2001:db8::1"], b"2001:db8::1", "[2001:db8::1]:0"),
+        ([b"1.2.3.4, unknown"], b"192.0.2.7", "192.0.2.7:40000"),
+        ([b""], b"192.0.2.7", "192.0.2.7:40000"),
+        ([], b"192.0.2.7", "192.0.2.7:40000"),
+    ],
+)
+def test_inside_the_mesh_the_client_is_whom_the_last_proxy_saw(told: list[bytes], peer: bytes, address: str) -> None:
+    request = made_request(headers=[(b"x-forwarded-for", value) for value in told])
+
+    inside(request, ID)
+
+    assert (request.peer, request.peer_address) == (peer, address)

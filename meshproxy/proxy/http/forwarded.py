@@ -8,6 +8,9 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/hea
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
+from ...snapshot import SocketAddress
 from .message import Headers, Request, header, remove_headers, set_header
 
 # What steers Envoy, set for itself by the proxy that is asked; from a client it is a forgery, inside the mesh too.
@@ -69,8 +72,10 @@ def at_edge(request: Request, request_id: bytes) -> Headers:
 def inside(request: Request, request_id: bytes) -> Headers:
     """The headers of a request that an app or another proxy of the mesh sent: only what is missing is added.
 
-    The request's scheme is what x-forwarded-proto says, if it names one.
+    The request's scheme is what x-forwarded-proto says, if it names one, and its client the last address of
+    x-forwarded-for, if it ends in one.
     """
+    _believe_forwarded_for(request)
     headers = remove_headers(request.headers, _STEERING)
     schemes = [value for name, value in headers if name == b"x-forwarded-proto"]
     if not schemes:
@@ -80,3 +85,14 @@ def inside(request: Request, request_id: bytes) -> Headers:
     if header(headers, b"x-request-id") is None:
         headers.append((b"x-request-id", request_id))
     return headers
+
+
+def _believe_forwarded_for(request: Request) -> None:
+    told = [value for name, value in request.headers if name == b"x-forwarded-for"]
+    if told:
+        try:
+            client = ip_address(told[-1].rpartition(b",")[2].strip().decode("ascii", "replace"))
+        except ValueError:
+            return
+        request.peer = str(client).encode()
+        request.peer_address = str(SocketAddress(str(client), 0))
