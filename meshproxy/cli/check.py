@@ -50,8 +50,8 @@ def _show(configuration: Configuration) -> None:
         click.echo(click.style(place, bold=True) + text)
     for note in configuration.notes:
         click.echo(click.style(str(note), dim=True), err=True)
-    resources = count(len(configuration.mesh.resources), "resource")
     if configuration.problems:
-        click.secho(f"{count(len(configuration.problems), 'problem')} in {resources}", fg="red", err=True)
+        click.secho(count(len(configuration.problems), "problem"), fg="red", err=True)
     else:
+        resources = count(len(configuration.mesh.resources), "resource")
         click.secho(f"{resources}, no problems", fg="green", err=True)
