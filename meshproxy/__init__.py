@@ -7,6 +7,7 @@ The rooms of the house, in the order in which a configuration passes through the
 - `snapshot`: what does one proxy run? Frozen data in Envoy's vocabulary; the one seam between intent and execution.
 - `proxy`: how do the bytes move? Runs a snapshot; knows nothing of YAML or Istio.
 - `telemetry`: what happened? Access log and metrics.
+- `envoy`: what would Envoy run in our place? The same snapshot, as Envoy's own configuration.
 - `testing`: does it do what its author means? Unit tests of routing, and real gateways for tests of anything.
 - `cli`: what did the person ask for? The `meshproxy` command.
 """

@@ -117,14 +117,13 @@ _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 def _redirect(redirect: RedirectAction, match: StringMatcher, change: Change | None) -> Service:
     new_path = None if redirect.prefix_rewrite is None else prefix(match, redirect.prefix_rewrite)
+    new_scheme = redirect.scheme.encode() if redirect.scheme else None
+    authority, path = _authority(redirect), _path(redirect, new_path)
 
     async def redirecting(request: Request) -> Response:
         request.details = "direct_response"
-        location = b"%b://%b%b" % (
-            _scheme(redirect, request),
-            _authority(redirect, request),
-            _path(redirect, request, new_path),
-        )
+        scheme = new_scheme or request.scheme
+        location = b"%b://%b%b" % (scheme, authority(request, scheme), path(request.path))
         headers = [(b"location", location)]
         if new_path is not None:
             request.path = new_path(request.path)  # what response headers quote, in Envoy
@@ -133,36 +132,43 @@ def _redirect(redirect: RedirectAction, match: StringMatcher, change: Change | N
     return redirecting
 
 
-def _scheme(redirect: RedirectAction, request: Request) -> bytes:
-    return redirect.scheme.encode() if redirect.scheme else request.scheme
+def _authority(redirect: RedirectAction) -> Callable[[Request, bytes], bytes]:
+    """From a request and the new scheme to the new authority.
 
-
-def _authority(redirect: RedirectAction, request: Request) -> bytes:
-    """The host asked for keeps its port, unless that was its scheme's default and the scheme changes."""
+    The host asked for keeps its port, unless that was its scheme's default and the scheme changes.
+    """
+    port = b":%d" % redirect.port if redirect.port else b""
     if redirect.host:
-        authority = redirect.host.encode()
-    else:
-        authority = request.authority
-        if redirect.port:
-            authority = without_port(authority)
-        elif _scheme(redirect, request) != request.scheme:
-            authority = authority.removesuffix(_DEFAULT_PORTS[request.scheme])
-    return b"%b:%d" % (authority, redirect.port) if redirect.port else authority
+        fixed = redirect.host.encode() + port
+        return lambda request, scheme: fixed
+    if port:
+        return lambda request, scheme: without_port(request.authority) + port
+
+    def kept(request: Request, scheme: bytes) -> bytes:
+        if scheme == request.scheme:
+            return request.authority
+        return request.authority.removesuffix(_DEFAULT_PORTS[request.scheme])
+
+    return kept
 
 
-def _path(redirect: RedirectAction, request: Request, new_path: Rewrite | None) -> bytes:
+def _path(redirect: RedirectAction, new_path: Rewrite | None) -> Rewrite:
     """The query stays, unless the new path brings its own."""
     if new_path is not None:
-        return new_path(request.path)
+        return new_path
     if redirect.path is None:
-        return request.path
-    path = redirect.path.encode()
-    if not path.startswith(b"/"):
-        path = b"/" + path
-    if b"?" in path:
-        return path
-    _, mark, query = request.path.partition(b"?")
-    return path + mark + query
+        return lambda path: path
+    fixed = redirect.path.encode()
+    if not fixed.startswith(b"/"):
+        fixed = b"/" + fixed
+    if b"?" in fixed:
+        return lambda path: fixed
+
+    def with_query(path: bytes) -> bytes:
+        _, mark, query = path.partition(b"?")
+        return fixed + mark + query
+
+    return with_query
 
 
 def _direct_response(answer: DirectResponseAction, change: Change | None) -> Service:
