@@ -1,8 +1,8 @@
 """A socket with one face: receive, send, close.
 
-Plain sockets wait for readiness with `trio.lowlevel` and then call the socket directly: measured, that is 27 µs for a
-round through the proxy where trio's socket streams take 42. Whoever reads or writes through a transport is alone in
-doing so: one task receives, one task sends.
+Plain sockets wait until they are ready (`readiness`) and then are called directly: measured, that takes less than half
+the time of trio's socket streams. Whoever reads or writes through a transport is alone in doing so: one task receives,
+one task sends.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from contextlib import suppress
 from typing import Any
 
 import trio
-from trio.lowlevel import notify_closing, wait_readable, wait_writable
+from trio.lowlevel import notify_closing, wait_writable
 
 from ..snapshot import Address, Pipe, SocketAddress
+from .readiness import Waiter, readiness
 
 RECEIVE_SIZE = 65536
 
@@ -28,7 +29,7 @@ LOST = (OSError, trio.ClosedResourceError)
 class Transport:
     """A connected, non-blocking stream socket, owned: `close` closes it."""
 
-    __slots__ = ("_fd", "_socket")
+    __slots__ = ("_fd", "_readiness", "_socket", "_waiter")
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
@@ -36,6 +37,9 @@ class Transport:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connected
         self._fd = connected.fileno()
+        self._waiter = Waiter(self._fd)
+        self._readiness = readiness()
+        self._readiness.add(self._waiter)
 
     def __repr__(self) -> str:
         return f"<Transport fd={self._fd}>" if self._fd >= 0 else "<Transport closed>"
@@ -55,19 +59,37 @@ class Transport:
         """What comes next, at least one byte; `b""` when the peer has closed its side. Raises `LOST`."""
         if self._fd < 0:
             raise trio.ClosedResourceError
+        waiter = self._waiter
         while True:
-            await wait_readable(self._fd)
-            with suppress(BlockingIOError):
-                return self._socket.recv(size)
+            await self._readiness.wait(waiter)
+            try:
+                data = self._socket.recv(size)
+            except BlockingIOError:
+                waiter.ready = False
+                continue
+            except OSError as error:
+                if self._fd < 0:
+                    raise trio.ClosedResourceError from error
+                raise
+            if len(data) < size:
+                waiter.ready = waiter.hung_up
+            return data
 
     async def send(self, data: bytes) -> None:
         """Send all of it, waiting for the peer to take it. Raises `LOST`."""
+        sent = self.send_some(data)
+        if sent < len(data):
+            await self.send_rest(data, sent)
+
+    def send_some(self, data: bytes) -> int:
+        """Send what can be sent without waiting, and tell how much of it that was. Raises `LOST`."""
         try:
-            sent = self._socket.send(data)
+            return self._socket.send(data)
         except BlockingIOError:
-            sent = 0
-        if sent == len(data):
-            return
+            return 0
+
+    async def send_rest(self, data: bytes, sent: int) -> None:
+        """Send what is left of it behind the first `sent` bytes. Raises `LOST`."""
         rest = memoryview(data)[sent:]
         while rest:
             await wait_writable(self._fd)
@@ -99,6 +121,7 @@ class Transport:
         """Close at once, any number of times; a task that waits on the socket gets `trio.ClosedResourceError`."""
         if self._fd >= 0:
             notify_closing(self._fd)
+            self._readiness.remove(self._waiter)
             self._fd = -1
             self._socket.close()
 

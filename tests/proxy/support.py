@@ -25,6 +25,7 @@ import trio
 import trio.testing
 
 from meshproxy.proxy.http.http1_server import Http1ServerConnection
+from meshproxy.proxy.readiness import readiness
 from meshproxy.proxy.upstream.host import Host
 from meshproxy.proxy.worker import Worker
 from meshproxy.snapshot import (
@@ -449,6 +450,7 @@ async def gateway(
     With `started=False` it is not waited for: it listens, and may still be looking up names.
     """
     log = _Lines()
+    readiness()  # opens its own descriptor once, for as long as the event loop runs
     descriptors = _descriptors()
     errors = _Errors()
     logging.getLogger("meshproxy").addHandler(errors)

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from meshproxy.proxy.listener import accept
+from meshproxy.proxy.readiness import readiness
 from meshproxy.proxy.transport import listen
 from meshproxy.proxy.worker import Worker
 from meshproxy.snapshot import Snapshot
@@ -101,6 +102,7 @@ async def test_an_address_in_use_is_said_and_nothing_is_left_open() -> None:
 
 
 async def test_a_worker_that_is_cancelled_closes_everything() -> None:
+    readiness()  # opens its own descriptor, for as long as the event loop runs
     descriptors = len(os.listdir("/proc/self/fd"))
     async with backend() as server, trio.open_nursery() as nursery:
         worker = Worker(snapshot(server), admin=LOCALHOST)
