@@ -59,6 +59,9 @@ class Readiness(Protocol):
     def wait(self, waiter: Waiter) -> Awaitable[None]:
         """Until there may be something to receive, or it is removed."""
 
+    def stirs(self, waiter: Waiter) -> bool:
+        """Whether something has come, or the peer hung up, that nobody has read; what came just now may be missed."""
+
     def remove(self, waiter: Waiter) -> None:
         """Its descriptor is about to be closed."""
 
@@ -95,6 +98,9 @@ class Edges:
         waiter.task = current_task()
         return wait_task_rescheduled(waiter.stop)  # noqa: ASYNC105
 
+    def stirs(self, waiter: Waiter) -> bool:
+        return waiter.ready
+
     def remove(self, waiter: Waiter) -> None:
         del self._waiters[waiter.fd]
         self._epoll.unregister(waiter.fd)
@@ -126,6 +132,9 @@ class EachWait:
 
     def wait(self, waiter: Waiter) -> Awaitable[None]:
         return wait_readable(waiter.fd)  # noqa: ASYNC105
+
+    def stirs(self, waiter: Waiter) -> bool:
+        return bool(select.select([waiter.fd], [], [], 0)[0])
 
     def remove(self, waiter: Waiter) -> None:
         notify_closing(waiter.fd)

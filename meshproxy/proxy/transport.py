@@ -101,6 +101,11 @@ class Transport:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    def stirs(self) -> bool:
+        """Whether something has come, or the peer has gone, that nobody has read. A system call less than `peek`, and
+        what came just now may be missed."""
+        return self._readiness.stirs(self._waiter)
+
     def peek(self) -> bool | None:
         """Without waiting: True if there is something to receive, False if the peer is gone, None if neither."""
         try:

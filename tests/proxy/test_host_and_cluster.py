@@ -27,6 +27,9 @@ class FakeTransport:
         self.left = left
         self.closed = False
 
+    def stirs(self) -> bool:
+        return False
+
     def peek(self) -> bool | None:
         return False if self.left else None
 
@@ -166,7 +169,7 @@ def test_the_connection_used_last_is_taken_first() -> None:
     first, last = FakeConnection(), FakeConnection()
     keep(host, first, last)
 
-    taken: list[object] = [host.take_idle() for _ in range(3)]
+    taken: list[object] = [host.take_idle(replayable=False) for _ in range(3)]
 
     assert taken == [last, first, None]
 

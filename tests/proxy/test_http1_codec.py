@@ -15,6 +15,7 @@ from typing import Any
 import h11
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from meshproxy.proxy.http import http1_bodies, http1_codec, http1_fields, path
 from meshproxy.proxy.http.failures import (
@@ -32,17 +33,17 @@ from meshproxy.proxy.http.failures import (
 )
 from meshproxy.proxy.http.http1_bodies import CHUNKED, UNTIL_CLOSE
 from meshproxy.proxy.http.http1_codec import (
+    CHUNKED_LINE,
     HeadLimits,
     RequestHead,
+    RequestHeads,
     ResponseHead,
+    ResponseHeads,
     chunk,
     last_chunk,
-    read_request_head,
-    read_response_head,
     request_head,
     response_head,
 )
-from meshproxy.proxy.http.http1_fields import fields_of
 from meshproxy.proxy.http.message import Headers
 
 from .heads import in_pieces, request_heads, response_heads
@@ -72,19 +73,19 @@ def host(text: bytes) -> bytes:
 
 
 def read(data: bytes, limits: HeadLimits = LIMITS) -> RequestHead:
-    found = read_request_head(data, limits)
+    found = RequestHeads(limits).read(data)
     assert found is not None, "the head is complete"
     return found[0]
 
 
 def refused(data: bytes, limits: HeadLimits = LIMITS) -> Failure:
     with pytest.raises(Failure) as caught:
-        read_request_head(data, limits)
+        RequestHeads(limits).read(data)
     return caught.value
 
 
 def read_response(data: bytes, method: bytes = b"GET") -> ResponseHead:
-    found = read_response_head(data, LIMITS, method)
+    found = ResponseHeads(LIMITS).read(data, method)
     assert found is not None, "the head is complete"
     return found[0]
 
@@ -115,6 +116,17 @@ def h11_response(data: bytes) -> tuple[h11.Response | h11.InformationalResponse,
     return event, len(data) - len(peer.trailing_data[0])
 
 
+def plain_head(first_line: re.Pattern[bytes], data: bytes) -> tuple[re.Match[bytes], Headers, int] | None:
+    """What the fast path makes of a head, before it asks what that means: first line, fields, length."""
+    head, found, _ = data.partition(b"\r\n\r\n")
+    line, _, block = head.partition(b"\r\n")
+    match = first_line.match(line)
+    fields = http1_codec._plain_fields(block)
+    if not found or match is None or fields is None:
+        return None
+    return match, fields, len(head) + 4
+
+
 def comparable(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Fields without what h11 normalises: it makes one of equal Content-Lengths, and lowers Transfer-Encoding."""
     return [
@@ -134,12 +146,12 @@ def test_whatever_the_fast_path_accepts_of_a_request_h11_reads_the_same() -> Non
     @settings(max_examples=1000)
     @given(request_heads)
     def agree(data: bytes) -> None:
-        match = http1_codec._REQUEST_HEAD.match(data)
-        if match is None:
+        plain = plain_head(http1_codec._PLAIN_REQUEST_LINE, data)
+        if plain is None:
             seen["left to h11"] += 1
             return
         try:
-            ours = read_request_head(data, LIMITS)
+            ours = RequestHeads(LIMITS).read(data)
         except Failure:
             ours = None
         theirs = h11_request(data)
@@ -148,11 +160,10 @@ def test_whatever_the_fast_path_accepts_of_a_request_h11_reads_the_same() -> Non
             assert ours is None
             return
         request, length = theirs
-        method, target, minor, block = match.groups()
-        fields = fields_of(block)
-        assert (method, target, b"1." + minor) == (request.method, request.target, request.http_version)
+        line, fields, end = plain
+        assert line[0] == b"%b %b HTTP/%b" % (request.method, request.target, request.http_version)
         assert comparable(fields) == comparable(request.headers)
-        assert match.end() == length
+        assert end == length
         seen["accepted by both" if ours else "refused by us alone"] += 1
         if ours:
             assert ours[1] == length
@@ -170,12 +181,12 @@ def test_whatever_the_fast_path_accepts_of_a_response_h11_reads_the_same() -> No
     @settings(max_examples=1000)
     @given(response_heads)
     def agree(data: bytes) -> None:
-        match = http1_codec._RESPONSE_HEAD.match(data)
-        if match is None:
+        plain = plain_head(http1_codec._PLAIN_STATUS_LINE, data)
+        if plain is None:
             seen["left to h11"] += 1
             return
         try:
-            ours = read_response_head(data, LIMITS, b"GET")
+            ours = ResponseHeads(LIMITS).read(data, b"GET")
         except Failure:
             ours = None
         theirs = h11_response(data)
@@ -184,11 +195,11 @@ def test_whatever_the_fast_path_accepts_of_a_response_h11_reads_the_same() -> No
             assert ours is None
             return
         response, length = theirs
-        minor, status, block = match.groups()
-        fields = fields_of(block)
+        line, fields, end = plain
+        minor, status = line.groups()
         assert (int(status), b"1." + minor) == (response.status_code, response.http_version)
         assert comparable(fields) == comparable(response.headers)
-        assert match.end() == length
+        assert end == length
         seen["accepted by both" if ours else "refused by us alone"] += 1
         if ours:
             assert ours[1] == length
@@ -207,10 +218,61 @@ def test_what_the_fast_path_leaves_to_h11_never_comes_out_as_a_request() -> None
     @given(request_heads)
     def refuse(data: bytes) -> None:
         data = data.lstrip(b"\r\n")
-        if http1_codec._REQUEST_HEAD.match(data) is None and b"\r\n\r\n" in data:
+        if plain_head(http1_codec._PLAIN_REQUEST_LINE, data) is None and b"\r\n\r\n" in data:
             refused(data)
 
     refuse()
+
+
+def outcome(reader: RequestHeads | ResponseHeads, *head: bytes) -> object:
+    """What a head is read as, or why it is refused."""
+    try:
+        return reader.read(*head)
+    except Failure as failure:
+        return failure.kind, failure.details
+
+
+@given(st.lists(request_heads, min_size=2, max_size=4), st.data())
+def test_what_a_client_said_before_does_not_change_how_a_request_is_read(
+    heads: list[bytes], data: st.DataObject
+) -> None:
+    reader = RequestHeads(LIMITS)
+    for head in data.draw(st.lists(st.sampled_from(mixed(heads)), min_size=2, max_size=8)):
+        assert outcome(reader, head) == outcome(RequestHeads(LIMITS), head)
+
+
+@given(st.lists(response_heads, min_size=2, max_size=4), st.data())
+def test_what_an_upstream_said_before_does_not_change_how_a_response_is_read(
+    heads: list[bytes], data: st.DataObject
+) -> None:
+    reader = ResponseHeads(LIMITS)
+    methods = st.sampled_from((b"GET", b"HEAD", b"POST"))
+    for head in data.draw(st.lists(st.sampled_from(mixed(heads)), min_size=2, max_size=8)):
+        method = data.draw(methods)
+        assert outcome(reader, head, method) == outcome(ResponseHeads(LIMITS), head, method)
+
+
+def mixed(heads: list[bytes]) -> list[bytes]:
+    """The heads, and heads of the first line of one and the fields of another."""
+    lines_and_blocks = [head.partition(b"\r\n") for head in heads]
+    return heads + [line + end + block for line, end, _ in lines_and_blocks for _, _, block in lines_and_blocks]
+
+
+def test_lines_that_may_hold_a_secret_are_not_kept() -> None:
+    known = http1_fields.KnownFields()
+    assert known[b"Authorization: Basic c2VjcmV0"] == (b"authorization", b"Basic c2VjcmV0")
+    assert known[b"Cookie: session=1"] == (b"cookie", b"session=1")
+    assert not known
+
+
+def test_lines_are_kept_up_to_a_number_and_a_length() -> None:
+    known = http1_fields.KnownFields()
+    for number in range(5000):
+        assert known[b"User-Agent: %d" % number] == (b"user-agent", b"%d" % number)
+        assert len(known) <= 1024
+    known.clear()
+    assert known[b"User-Agent: " + b"a" * 1000] == (b"user-agent", b"a" * 1000)
+    assert not known
 
 
 _parser: Any = importlib.import_module("re._parser")
@@ -260,7 +322,7 @@ def outcome_of_pieces(pieces: list[bytes]) -> object:
     for piece in pieces:
         buffer += piece
         try:
-            found = read_request_head(buffer, LIMITS, searched)
+            found = RequestHeads(LIMITS).read(buffer, searched)
         except Failure as failure:
             return failure.kind
         if found is not None:
@@ -294,7 +356,7 @@ def test_a_response_head_is_read_or_refused_the_same_however_it_is_cut() -> None
         for piece in pieces:
             buffer += piece
             try:
-                found = read_response_head(buffer, LIMITS, b"GET")
+                found = ResponseHeads(LIMITS).read(buffer, b"GET")
             except Failure as failure:
                 return failure.kind
             if found is not None:
@@ -313,7 +375,7 @@ def test_a_response_head_is_read_or_refused_the_same_however_it_is_cut() -> None
 def test_a_head_whose_first_bytes_come_alone_is_complete_when_the_rest_is_there(first: int) -> None:
     data = get(b"X: 1")
 
-    found = read_request_head(data, LIMITS, searched=first)
+    found = RequestHeads(LIMITS).read(data, searched=first)
 
     assert found is not None
     assert found[1] == len(data)
@@ -322,7 +384,7 @@ def test_a_head_whose_first_bytes_come_alone_is_complete_when_the_rest_is_there(
 def test_what_has_been_searched_is_not_searched_again() -> None:
     searched = b"GET / HTTP/1.1\r\nX: \0" + b"a" * 100
 
-    assert read_request_head(searched + b"b", LIMITS, len(searched)) is None
+    assert RequestHeads(LIMITS).read(searched + b"b", len(searched)) is None
 
 
 @pytest.mark.parametrize(
@@ -341,13 +403,13 @@ def test_a_head_that_no_further_byte_can_mend_is_refused_before_it_ends(beginnin
 
 
 def test_a_cr_at_the_end_of_what_has_come_is_not_yet_a_bare_cr() -> None:
-    assert read_request_head(b"GET / HTTP/1.1\r", LIMITS) is None
+    assert RequestHeads(LIMITS).read(b"GET / HTTP/1.1\r") is None
 
 
 def test_a_plain_request_is_read() -> None:
     data = lines(b"GET /a?b=c HTTP/1.1", b"Host: h.example:8080", b"X-MiXed:  A b\t", b"x-empty:", b"X-Mixed: 2")
 
-    found = read_request_head(data + b"next", LIMITS)
+    found = RequestHeads(LIMITS).read(data + b"next")
 
     assert found == (
         RequestHead(
@@ -365,15 +427,15 @@ def test_a_plain_request_is_read() -> None:
 
 
 def test_an_incomplete_head_is_none() -> None:
-    assert read_request_head(get()[:-1], LIMITS) is None
-    assert read_request_head(b"", LIMITS) is None
+    assert RequestHeads(LIMITS).read(get()[:-1]) is None
+    assert RequestHeads(LIMITS).read(b"") is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_empty_lines_before_the_request_line_are_skipped(count: int) -> None:
     empty = b"\r\n" * count
 
-    assert read_request_head(empty + get(b"X: 1"), LIMITS) == (read(get(b"X: 1")), 2 * count + len(get(b"X: 1")))
+    assert RequestHeads(LIMITS).read(empty + get(b"X: 1")) == (read(get(b"X: 1")), 2 * count + len(get(b"X: 1")))
 
 
 @pytest.mark.parametrize(
@@ -657,18 +719,18 @@ def test_a_head_one_byte_larger_gets_431() -> None:
 def test_a_head_that_is_not_yet_complete_gets_431_as_soon_as_it_is_too_large() -> None:
     beginning = head_of(100_000)
 
-    assert read_request_head(beginning[: 60 * 1024], LIMITS) is None
+    assert RequestHeads(LIMITS).read(beginning[: 60 * 1024]) is None
     assert refused(beginning[: 60 * 1024 + 1]).kind is HEADERS_TOO_LARGE
     with pytest.raises(Failure) as caught:
-        read_request_head(beginning[: 60 * 1024 + 1], LIMITS, 60 * 1024)
+        RequestHeads(LIMITS).read(beginning[: 60 * 1024 + 1], 60 * 1024)
     assert caught.value.kind is HEADERS_TOO_LARGE
 
 
 def test_empty_lines_before_the_request_line_count_against_the_limit() -> None:
     limits = HeadLimits(max_bytes=100)
 
-    assert read_request_head(b"\r\n" * 8, limits) is None
-    assert read_request_head(b"\r\n" + head_of(98), limits) is not None
+    assert RequestHeads(limits).read(b"\r\n" * 8) is None
+    assert RequestHeads(limits).read(b"\r\n" + head_of(98)) is not None
     assert refused(b"\r\n" + head_of(99), limits).kind is HEADERS_TOO_LARGE
 
 
@@ -802,7 +864,7 @@ def response(*fields: bytes, status: bytes = b"200 OK") -> bytes:
 def test_a_plain_response_is_read() -> None:
     data = response(b"Content-Length: 2", b"X-Dup: 1", b"x-dup:  2 ")
 
-    assert read_response_head(data + b"ok", LIMITS, b"GET") == (
+    assert ResponseHeads(LIMITS).read(data + b"ok", b"GET") == (
         ResponseHead(200, [(b"content-length", b"2"), (b"x-dup", b"1"), (b"x-dup", b"2")], framing=2, keep_alive=True),
         len(data),
     )
@@ -845,7 +907,7 @@ BROKEN_RESPONSES: list[tuple[str, bytes]] = [
 def test_responses_that_break_the_protocol_are_502(data: bytes) -> None:
     for method in (b"GET", b"HEAD"):
         with pytest.raises(Failure) as caught:
-            read_response_head(data, LIMITS, method)
+            ResponseHeads(LIMITS).read(data, method)
         assert caught.value.kind is PROTOCOL_ERROR
 
 
@@ -931,11 +993,11 @@ def test_hop_by_hop_fields_of_a_response_are_removed() -> None:
 
 @pytest.mark.parametrize("cut", [1, 6, 9, 13, 17])
 def test_an_incomplete_response_head_is_none(cut: int) -> None:
-    assert read_response_head(response(b"X: 1")[:cut], LIMITS, b"GET") is None
+    assert ResponseHeads(LIMITS).read(response(b"X: 1")[:cut], b"GET") is None
 
 
 def test_a_request_is_written_with_host_first() -> None:
-    head = request_head(b"POST", b"/a?b", b"h:80", [(b"x-a", b"1"), (b"x-empty", b"")], chunked=True)
+    head = request_head(b"POST", b"/a?b", b"h:80", [(b"x-a", b"1"), (b"x-empty", b"")], CHUNKED_LINE)
 
     assert head == lines(b"POST /a?b HTTP/1.1", b"host: h:80", b"x-a: 1", b"x-empty: ", b"transfer-encoding: chunked")
 
@@ -955,7 +1017,7 @@ def test_a_response_is_written_with_the_reason_phrase_of_envoys_table() -> None:
 def test_what_is_written_is_read_as_it_was(method: bytes) -> None:
     headers = [(b"x-a", b"1"), (b"x-a", b"\xff\t2"), (b"x-empty", b"")]
 
-    head = read(request_head(method, b"/p", b"h", headers, chunked=True))
+    head = read(request_head(method, b"/p", b"h", headers, CHUNKED_LINE))
 
     assert (head.method, head.path, head.authority, head.headers, head.framing) == (
         method,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from ...snapshot import HEADER_OPERATORS, HeaderMutations, HeaderValue
@@ -26,11 +26,11 @@ def request_headers(levels: Sequence[HeaderMutations], service: Service) -> Serv
     if not changes:
         return service
 
-    async def changing(request: Request) -> Response:
+    def changing(request: Request) -> Awaitable[Response]:
         # Values quote the request as the changes before them have left it.
         for change in changes:
             request.headers = change(request.headers, request)
-        return await service(request)
+        return service(request)
 
     return changing
 

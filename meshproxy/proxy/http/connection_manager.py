@@ -14,12 +14,12 @@ from email.utils import formatdate
 from typing import Protocol
 
 from ...snapshot import HttpConnectionManager
-from . import path as paths
 from .departures import Departures
 from .failures import ABSOLUTE_PATH_REJECTED, INTERNAL_ERROR, UPGRADE_NOT_ALLOWED, Failure
 from .forwarded import at_edge, inside
 from .http1_codec import HeadLimits
 from .message import Request, Response, Service, set_header
+from .path import normalize
 
 _log = logging.getLogger(__name__)
 
@@ -53,14 +53,19 @@ class ConnectionManager:
         self._router = router
         self._forwarded = at_edge if config.use_remote_address else inside
         self._telemetry = telemetry
-        self._server = config.server_name.encode()
+        self._server = (b"server", config.server_name.encode())
         self._request_id = request_id or RequestIds()
-        self._date = b""
+        self._date = (b"date", b"")
         self._date_second = 0
 
     async def __call__(self, request: Request) -> Response:
         try:
-            self._receive(request)
+            request.path = path = normalize(request.path)
+            if not path.startswith(b"/") and request.method != b"CONNECT":
+                raise Failure(ABSOLUTE_PATH_REJECTED)
+            if request.upgrade and request.upgrade.lower() != b"websocket":
+                raise Failure(UPGRADE_NOT_ALLOWED)
+            request.headers = self._forwarded(request, self._request_id())
             response = await self._router(request)
         except Failure as failure:
             return self.local_reply(request, failure)
@@ -90,14 +95,6 @@ class ConnectionManager:
         """The request has been answered, or never will be."""
         self._telemetry.request_finished(request, time.perf_counter() - request.started)
 
-    def _receive(self, request: Request) -> None:
-        request.path = paths.normalize(request.path)
-        if not request.path.startswith(b"/") and request.method != b"CONNECT":
-            raise Failure(ABSOLUTE_PATH_REJECTED)
-        if request.upgrade and request.upgrade.lower() != b"websocket":
-            raise Failure(UPGRADE_NOT_ALLOWED)
-        request.headers = self._forwarded(request, self._request_id())
-
     def _finish_response(self, response: Response) -> None:
         headers = response.headers
         names = [name for name, _ in headers]
@@ -105,12 +102,15 @@ class ConnectionManager:
             second = int(time.time())
             if second != self._date_second:
                 self._date_second = second
-                self._date = formatdate(second, usegmt=True).encode()
-            headers.append((b"date", self._date))
-        if b"server" in names:
-            set_header(headers, b"server", self._server)
-        else:
-            headers.append((b"server", self._server))
+                self._date = (b"date", formatdate(second, usegmt=True).encode())
+            headers.append(self._date)
+        match names.count(b"server"):
+            case 0:
+                headers.append(self._server)
+            case 1:
+                headers[names.index(b"server")] = self._server
+            case _:
+                set_header(headers, *self._server)
 
 
 class RequestIds:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from .http1_fields import FIELD_LINE, trailers_of
+from .http1_fields import trailers_of
 from .message import Headers
 
 CHUNKED = -1
@@ -93,7 +93,6 @@ _CHUNK_HEADER_LIMIT = 4096
 # White space behind the size is no part of it, but Envoy and h11 let it pass, and so it is let pass here.
 # More digits than 64 bits need are leading zeros, which some senders pad with.
 _CHUNK_HEADER = re.compile(rb"([0-9A-Fa-f]{1,20}+)[ \t]*+(?>;[\t\x20-\x7e\x80-\xff]*+)?+\Z")
-_TRAILER_BLOCK = re.compile(rb"(?>" + FIELD_LINE + rb")*+\Z")
 
 
 class ChunkedDecoder:
@@ -152,9 +151,12 @@ class ChunkedDecoder:
                 raise BodyError("trailers too large")
             return
         block = buffer[:end]
-        if len(block) > self._max_trailer_bytes or not _TRAILER_BLOCK.match(block):
-            raise BodyError("bad trailer")
-        self.trailers = trailers_of(block)
+        if len(block) > self._max_trailer_bytes:
+            raise BodyError("trailers too large")
+        try:
+            self.trailers = trailers_of(block)
+        except ValueError as error:
+            raise BodyError("bad trailer") from error
         self.rest = buffer[end + 2 :]
         self._buffer = b""
         self.finished = True

@@ -15,15 +15,18 @@ from ..transport import LOST, Transport
 from .failures import CONNECTION_TERMINATION, PROTOCOL_ERROR, RESPONSE_BROKEN_OFF, Failure
 from .http1_bodies import UNTIL_CLOSE, BodyError
 from .http1_codec import (
+    CHUNKED_LINE,
+    NO_CONTENT_LINE,
+    UPGRADE_LINES,
     HeadLimits,
     ResponseHead,
+    ResponseHeads,
     chunk,
     last_chunk,
-    read_response_head,
     request_head,
 )
 from .http1_connection import Http1Connection, ReceivedBody
-from .message import Body, Request, Response
+from .message import Body, Request, Response, header
 
 # Upstreams are trusted with larger heads than clients are; Envoy too takes more than 60 KiB from them.
 _RESPONSE_LIMITS = HeadLimits(max_bytes=256 * 1024, max_fields=100)
@@ -35,11 +38,12 @@ _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT")
 class Http1ClientConnection(Http1Connection):
     """A connection to an endpoint, in use by one exchange or idle in its pool."""
 
-    __slots__ = ("_busy", "_keep_alive", "_release", "_request_sent", "answered", "idle_since", "requests")
+    __slots__ = ("_busy", "_heads", "_keep_alive", "_release", "_request_sent", "answered", "idle_since", "requests")
 
     def __init__(self, transport: Transport, release: Callable[[Http1ClientConnection, bool], None]) -> None:
         super().__init__(transport)
         self._release = release
+        self._heads = ResponseHeads(_RESPONSE_LIMITS)
         self._busy = False
         self._keep_alive = True
         self._request_sent = False
@@ -62,7 +66,20 @@ class Http1ClientConnection(Http1Connection):
         self.answered = False
         self.requests += 1
         try:
-            await self._send(request)
+            body = request.body
+            if isinstance(body, bytes):
+                self._request_sent = True
+                data = request_head(request.method, request.path, request.authority, request.headers, _length(request))
+                if body:
+                    data += body
+                try:
+                    sent = self.transport.send_some(data)
+                    if sent < len(data):
+                        await self.transport.send_rest(data, sent)
+                except LOST:
+                    self._keep_alive = False  # an answer may have come before the connection broke: read on
+            else:
+                await self._send_streaming(request, body)
             return self._response(request, await self._read_head(request))
         except BaseException:
             self.finish(False)
@@ -77,26 +94,16 @@ class Http1ClientConnection(Http1Connection):
                 self.transport.close()
             self._release(self, reusable)
 
-    async def _send(self, request: Request) -> None:
-        body = request.body
-        if isinstance(body, bytes):
-            headers = request.headers
-            if not body and request.method not in _BODYLESS_METHODS and not _has_length(headers):
-                headers = [*headers, (b"content-length", b"0")]
-            data = request_head(request.method, request.path, request.authority, headers) + body
-            self._request_sent = True
-        else:
-            headers = request.headers
-            chunked = body.length is None and not request.upgrade
-            if request.upgrade:
-                headers = [*headers, (b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
-            data = request_head(request.method, request.path, request.authority, headers, chunked)
-            self._request_sent = False
+    async def _send_streaming(self, request: Request, body: Body) -> None:
+        self._request_sent = False
+        chunked = body.length is None and not request.upgrade
+        extra = CHUNKED_LINE if chunked else UPGRADE_LINES % request.upgrade if request.upgrade else b""
+        head = request_head(request.method, request.path, request.authority, request.headers, extra)
         try:
-            await self.transport.send(data)
+            await self.transport.send(head)
         except LOST:
-            self._keep_alive = False  # an answer may have come before the connection broke: read on
-        if not isinstance(body, bytes) and not request.upgrade:
+            self._keep_alive = False
+        if not request.upgrade:
             _nursery(request).start_soon(self._send_body, body, chunked)
 
     async def _send_body(self, body: Body, chunked: bool) -> None:
@@ -118,25 +125,26 @@ class Http1ClientConnection(Http1Connection):
 
     async def _read_head(self, request: Request) -> ResponseHead:
         method = request.method
+        searched = 0
         while True:
-            if self.buffer:
-                found = read_response_head(self.buffer, _RESPONSE_LIMITS, method)
-                if found is not None:
-                    head, end = found
-                    self.buffer = self.buffer[end:]
-                    if head.status >= 200:
-                        return head
-                    if head.status == 101:
-                        return self._upgraded(request, head)
-                    await request.downstream.send_informational(head.status, head.headers)
-                    continue
             try:
-                more = await self.fill()
+                data = await self.transport.receive()
             except LOST as error:
                 raise self._no_answer() from error
-            if not more:
+            if not data:
                 raise self._no_answer()
             self.answered = True
+            self.buffer += data
+            while found := self._heads.read(self.buffer, method, searched):
+                head, end = found
+                self.buffer = self.buffer[end:]
+                searched = 0
+                if head.status >= 200:
+                    return head
+                if head.status == 101:
+                    return self._upgraded(request, head)
+                await request.downstream.send_informational(head.status, head.headers)
+            searched = len(self.buffer)
 
     def _upgraded(self, request: Request, head: ResponseHead) -> ResponseHead:
         """From here on both sides say what they like. What the client said early was kept back until now: had the
@@ -153,15 +161,16 @@ class Http1ClientConnection(Http1Connection):
     def _response(self, request: Request, head: ResponseHead) -> Response:
         self._keep_alive = self._keep_alive and head.keep_alive
         framing = head.framing
+        headers = [*head.headers]
         if framing == 0:
             self.finish(True)
-            return Response(head.status, head.headers)
+            return Response(head.status, headers)
         buffer = self.buffer
         if framing == len(buffer):
             self.buffer = b""
             self.finish(True)
-            return Response(head.status, head.headers, buffer)
-        return Response(head.status, head.headers, _ResponseBody(self, framing))
+            return Response(head.status, headers, buffer)
+        return Response(head.status, headers, _ResponseBody(self, framing))
 
 
 class _ResponseBody(ReceivedBody):
@@ -187,5 +196,8 @@ def _nursery(request: Request) -> trio.Nursery:
     return request.nursery
 
 
-def _has_length(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(name == b"content-length" for name, _ in headers)
+def _length(request: Request) -> bytes:
+    """The Content-Length of an empty body, where it has to be said and has not been."""
+    if request.body or request.method in _BODYLESS_METHODS or header(request.headers, b"content-length") is not None:
+        return b""
+    return NO_CONTENT_LINE

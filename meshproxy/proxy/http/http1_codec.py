@@ -3,8 +3,9 @@
 Rules:
 
 1. Nothing here reads, writes, waits or tells the time. Every function can be tested with bytes.
-2. The fast path is one regular expression over a whole head. It accepts only what h11 reads in the same way; what it
-   does not accept goes, unchanged, to h11, which decides. A property test holds the two together.
+2. The fast path takes a head apart at its line ends, and each line must match a regular expression (most have matched
+   it before: `KnownFields`). It accepts only what h11 reads in the same way; what it does not accept goes, unchanged,
+   to h11, which decides. A property test holds the two together.
 3. Every quantifier over untrusted bytes is possessive (`++`, `*+`): no input makes the expressions backtrack, so the
    time to read a head is linear in its length.
 4. Where the RFC lets a recipient be lenient and the leniency has been used for request smuggling (obs-fold, bare CR
@@ -31,7 +32,7 @@ from .failures import (
     Failure,
 )
 from .http1_bodies import CHUNKED, UNTIL_CLOSE
-from .http1_fields import FIELD_LINE, TOKEN, fields_of
+from .http1_fields import TOKEN, KnownFields
 from .message import Headers, remove_headers, set_header
 
 _MAX_CONTENT_LENGTH_DIGITS = 20  # as h11; the value has to fit 64 bits besides
@@ -40,19 +41,17 @@ _TOO_LONG = 1 << 64
 # RFC 9112, section 3:
 #   request-line = method SP request-target SP HTTP-version
 # A fragment is no part of a request-target, and h11 lets it pass: no `#` here.
-_REQUEST_HEAD = re.compile(
-    rb"(" + TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n((?>" + FIELD_LINE + rb")*+)\r\n"
-)
+_PLAIN_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/1\.[01]\Z")
 
 # RFC 9112, section 4:
 #   status-line = HTTP-version SP status-code SP [ reason-phrase ]
-_RESPONSE_HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?> [\t\x20-\x7e\x80-\xff]*+)?+\r\n((?>" + FIELD_LINE + rb")*+)\r\n"
-)
+_PLAIN_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?> [\t\x20-\x7e\x80-\xff]*+)?+\Z")
+
+_known_field = KnownFields().__getitem__
 
 
 class RequestHead(NamedTuple):
-    """A request line and its fields, those of the connection taken out.
+    """A request line and its fields, those of the connection taken out. `headers` belong to the reader: copy to change.
 
     `path` is the target in origin-form; `authority` is from Host, or from a target in absolute-form. `framing` tells
     how long the body is, and is never `UNTIL_CLOSE`. `upgrade` is the protocol the client would rather speak.
@@ -69,7 +68,10 @@ class RequestHead(NamedTuple):
 
 
 class ResponseHead(NamedTuple):
-    """A status line and its fields. `keep_alive`: the connection serves another request after this body."""
+    """A status line and its fields, those of the connection taken out. `headers` belong to the reader: copy to change.
+
+    `keep_alive`: the connection serves another request after this body.
+    """
 
     status: int
     headers: Headers
@@ -84,39 +86,102 @@ class HeadLimits(NamedTuple):
     max_fields: int = 100
 
 
-def read_request_head(data: bytes, limits: HeadLimits, searched: int = 0) -> tuple[RequestHead, int] | None:
-    """The head at the start of `data` and its length; None while it is incomplete.
+# Of a larger head, nothing is remembered: connections that wait are many.
+_MAX_REMEMBERED = 4096
 
-    The first `searched` bytes have been here before: a caller that says so keeps the reading of a head that trickles
-    in linear. Raises `Failure` with 400, 431 or 501.
+
+class RequestHeads:
+    """Reads the heads that one client sends, one after the other.
+
+    A client says much the same in each request. Where the fields are those of the request before, byte for byte, what
+    they mean is not found out again.
     """
-    if searched and data.find(_HEAD_END, max(searched - 3, 0)) < 0:
-        _check_incomplete_request_head(data, limits, searched)
+
+    __slots__ = ("_block", "_last", "_limits")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._block = b""
+        self._last = RequestHead(b"", b"", b"", False, [], 0, False, b"")
+
+    def read(self, data: bytes, searched: int = 0) -> tuple[RequestHead, int] | None:
+        """The head at the start of `data` and its length; None while it is incomplete.
+
+        The first `searched` bytes have been here before: a caller that says so keeps the reading of a head that
+        trickles in linear. Raises `Failure` with 400, 431 or 501.
+        """
+        limits = self._limits
+        end = data.find(_HEAD_END, searched - 3 if searched > 3 else 0)
+        if end < 0:
+            _check_incomplete_request_head(data, limits, searched)
+            return None
+        line_end = data.find(b"\r\n")
+        match = _PLAIN_REQUEST_LINE.match(data, 0, line_end)
+        if match is None:
+            return _read_unusual_request_head(data, limits)
+        # The block begins with the version: it too has a say in what the fields mean.
+        block = data[line_end - 1 : end]
+        end += len(_HEAD_END)
+        if end > limits.max_bytes:
+            raise Failure(HEADERS_TOO_LARGE)
+        method, target = match.groups()
+        if block == self._block and method in _ORDINARY_METHODS and target.startswith(b"/"):
+            last = self._last
+            return RequestHead(method, target, *last[2:]), end
+        headers = _plain_fields(block[3:])
+        if headers is None:
+            return _read_unusual_request_head(data, limits)
+        if len(headers) > limits.max_fields:
+            raise Failure(TOO_MANY_HEADERS)
+        head = _request_head(method, target, block.startswith(b"0"), headers)
+        if method in _ORDINARY_METHODS and target.startswith(b"/") and len(block) <= _MAX_REMEMBERED:
+            self._block, self._last = block, head
+        return head, end
+
+
+class ResponseHeads:
+    """Reads the heads that one upstream sends, one after the other; a head that comes again is not read again."""
+
+    __slots__ = ("_last", "_last_bytes", "_limits")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._last_bytes = b""
+        self._last = ResponseHead(0, [], 0, False)
+
+    def read(self, data: bytes, request_method: bytes, searched: int = 0) -> tuple[ResponseHead, int] | None:
+        """The head at the start of `data` and its length; None while it is incomplete.
+
+        `searched` is as for a request's. Raises `Failure` with 502.
+        """
+        limits = self._limits
+        end = data.find(_HEAD_END, searched - 3 if searched > 3 else 0)
+        if end < 0:
+            return _read_unusual_response_head(data, limits, request_method, searched)
+        head = data[:end]
+        end += len(_HEAD_END)
+        if head == self._last_bytes and request_method != b"HEAD":
+            return self._last, end
+        line, _, block = head.partition(b"\r\n")
+        match = _PLAIN_STATUS_LINE.match(line)
+        headers = _plain_fields(block)
+        if match is None or headers is None:
+            return _read_unusual_response_head(data, limits, request_method, 0)
+        if end > limits.max_bytes or len(headers) > limits.max_fields:
+            raise Failure(PROTOCOL_ERROR)
+        minor, status = match.groups()
+        read = _response_head(int(status), minor == b"1", headers, request_method)
+        if request_method != b"HEAD" and len(head) <= _MAX_REMEMBERED:
+            self._last_bytes, self._last = head, read
+        return read, end
+
+
+def _plain_fields(block: bytes) -> Headers | None:
+    """The fields of a head without its first line and its end; None when a line of it is no field line."""
+    try:
+        return list(map(_known_field, block.split(b"\r\n"))) if block else []
+    except ValueError:
         return None
-    match = _REQUEST_HEAD.match(data)
-    if match is None:
-        return _read_unusual_request_head(data, limits)
-    end = match.end()
-    if end > limits.max_bytes:
-        raise Failure(HEADERS_TOO_LARGE)
-    method, target, minor, block = match.groups()
-    headers = fields_of(block)
-    if len(headers) > limits.max_fields:
-        raise Failure(TOO_MANY_HEADERS)
-    return _request_head(method, target, minor == b"0", headers), end
-
-
-def read_response_head(data: bytes, limits: HeadLimits, request_method: bytes) -> tuple[ResponseHead, int] | None:
-    """The head at the start of `data` and its length; None while it is incomplete. Raises `Failure` with 502."""
-    match = _RESPONSE_HEAD.match(data)
-    if match is None:
-        return _read_unusual_response_head(data, limits, request_method)
-    end = match.end()
-    minor, status, block = match.groups()
-    headers = fields_of(block)
-    if end > limits.max_bytes or len(headers) > limits.max_fields:
-        raise Failure(PROTOCOL_ERROR)
-    return _response_head(int(status), minor == b"1", headers, request_method), end
 
 
 _HEAD_END = b"\r\n\r\n"
@@ -161,13 +226,9 @@ def _read_unusual_request_head(data: bytes, limits: HeadLimits) -> tuple[Request
     if start := _after_empty_lines(data):
         if data.startswith(b"\r\n", start):
             raise bad_request("too many empty lines before the request")
-        found = read_request_head(data[start:], limits._replace(max_bytes=limits.max_bytes - start))
+        found = RequestHeads(limits._replace(max_bytes=limits.max_bytes - start)).read(data[start:])
         return found and (found[0], start + found[1])
-    end = data.find(_HEAD_END)
-    if end < 0:
-        _check_incomplete_request_head(data, limits, 0)
-        return None
-    end += len(_HEAD_END)
+    end = data.index(_HEAD_END) + len(_HEAD_END)
     if end > limits.max_bytes:
         raise Failure(HEADERS_TOO_LARGE)
     _refuse(data, 0, end)
@@ -207,9 +268,9 @@ _RESPONSE_BEGINNING = b"HTTP/"
 
 
 def _read_unusual_response_head(
-    data: bytes, limits: HeadLimits, request_method: bytes
+    data: bytes, limits: HeadLimits, request_method: bytes, searched: int
 ) -> tuple[ResponseHead, int] | None:
-    found = _LENIENT_HEAD_END.search(data)
+    found = _LENIENT_HEAD_END.search(data, max(searched - 2, 0))
     if found is None:
         # Not one line of HTTP: to wait for more would only give the garbage more time.
         if len(data) > limits.max_bytes or data[:5] != _RESPONSE_BEGINNING[: len(data)]:
@@ -260,6 +321,8 @@ def bad_request(reason: str, details: str = BAD_REQUEST.details) -> Failure:
 # RFC 9110, section 7.6.1: fields of one connection, not to be forwarded.
 _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _TAKEN_FROM_REQUEST = _HOP_BY_HOP | {b"host"}
+_OF_THE_CONNECTION = _HOP_BY_HOP | {b"content-length", b"te"}
+_PLAIN_CONNECTIONS = ([b"keep-alive"], [b"close"])
 # A sender may name fields of its own in Connection, to have them removed. It cannot have the framing removed; `te` has
 # rules of its own; and what Envoy refuses to have removed by a client, we refuse too.
 _NEVER_NOMINATED = frozenset((b"content-length", b"te", b"close"))
@@ -272,6 +335,8 @@ _METHODS = frozenset(
     b"MERGE MKACTIVITY MKCALENDAR MKCOL MOVE MSEARCH NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE "
     b"SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
 )
+
+_ORDINARY_METHODS = _METHODS - {b"CONNECT"}
 
 # RFC 3986, section 3.2: [ userinfo "@" ] host [ ":" port ]; characters only, as Envoy checks them.
 _AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@%\[\]]*+\Z")
@@ -299,6 +364,9 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
         path, authority = _unusual_target(method, target, authority)
     if not _AUTHORITY.match(authority):
         raise Failure(INVALID_AUTHORITY)
+    if _OF_THE_CONNECTION.isdisjoint(fields):
+        headers.remove((b"host", fields[b"host"]))
+        return RequestHead(method, path, authority, http10, headers, 0, not http10, b"")
     framing = 0
     if b"transfer-encoding" in fields or b"content-length" in fields:
         framing = _request_framing(headers, http10)
@@ -307,7 +375,8 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
     taken = _TAKEN_FROM_REQUEST
     if b"connection" in fields:
         tokens = connection_tokens(headers)
-        taken = taken | _nominated(tokens)
+        if tokens not in _PLAIN_CONNECTIONS:
+            taken = taken | _nominated(tokens)
         keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
         if b"upgrade" in tokens:
             upgrade = fields.get(b"upgrade", b"")
@@ -392,7 +461,8 @@ def _response_head(status: int, http11: bool, headers: Headers, request_method: 
     if not _HOP_BY_HOP.isdisjoint(fields):
         tokens = connection_tokens(headers)
         keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
-        headers = remove_headers(headers, _HOP_BY_HOP | (frozenset(tokens) - _NEVER_NOMINATED))
+        taken = _HOP_BY_HOP if tokens in _PLAIN_CONNECTIONS else _HOP_BY_HOP | (frozenset(tokens) - _NEVER_NOMINATED)
+        headers = [field for field in headers if field[0] not in taken]
     # RFC 9112, section 6.3, rules 1 and 2: these have no body, whatever their fields say.
     if status < 200 or status == 204:
         # RFC 9110, section 8.6, and RFC 9112, section 6.1: nor have they these fields. Envoy overlooks a length of 0.
@@ -424,6 +494,8 @@ def connection_tokens(headers: Headers) -> list[bytes]:
 def comma_separated(headers: Headers, name: bytes) -> list[bytes]:
     """The elements of all fields of that name, in lower case, the empty ones aside (RFC 9110, section 5.6.1)."""
     values = b",".join([value for field, value in headers if field == name]).lower()
+    if b"," not in values:
+        return [values] if values else []
     return [token for token in [part.strip(b" \t") for part in values.split(b",")] if token]
 
 
@@ -453,23 +525,28 @@ _STATUS_LINES = {
 
 LAST_CHUNK = b"0\r\n\r\n"
 
+NO_CONTENT_LINE = b"content-length: 0\r\n"
+CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
+UPGRADE_LINES = b"connection: upgrade\r\nupgrade: %b\r\n"
 
-def request_head(method: bytes, path: bytes, authority: bytes, headers: Headers, chunked: bool = False) -> bytes:
-    """The bytes of a request's head; `host` comes first, as Envoy writes it."""
-    fields = b"".join([b"%b: %b\r\n" % field for field in headers])
-    if chunked:
-        fields += b"transfer-encoding: chunked\r\n"
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, path, authority, fields)
+
+def request_head(method: bytes, path: bytes, authority: bytes, headers: Headers, extra: bytes = b"") -> bytes:
+    """The bytes of a request's head; `host` comes first, as Envoy writes it. `extra` are whole field lines."""
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, path, authority, field_lines(headers), extra)
 
 
 def response_head(status: int, headers: Headers, extra: bytes = b"", http10: bool = False) -> bytes:
     """The bytes of a response's head; `extra` are whole field lines of the connection's own."""
     line = _STATUS_LINES[status]
-    return b"%b%b%b\r\n" % (
-        b"HTTP/1.0" + line[8:] if http10 else line,
-        b"".join([b"%b: %b\r\n" % field for field in headers]),
-        extra,
-    )
+    return b"%b%b%b\r\n" % (b"HTTP/1.0" + line[8:] if http10 else line, field_lines(headers), extra)
+
+
+_line_of = b": ".join
+
+
+def field_lines(headers: Headers) -> bytes:
+    """The fields as lines, each with its CRLF."""
+    return b"\r\n".join([*map(_line_of, headers), b""]) if headers else b""
 
 
 def chunk(data: bytes) -> bytes:
@@ -481,4 +558,4 @@ def last_chunk(trailers: Headers) -> bytes:
     """The end of a chunked body, with its trailer fields."""
     if not trailers:
         return LAST_CHUNK
-    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in trailers])
+    return b"0\r\n%b\r\n" % field_lines(trailers)

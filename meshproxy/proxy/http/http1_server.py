@@ -28,23 +28,24 @@ from .failures import (
 )
 from .http1_bodies import UNTIL_CLOSE, BodyError
 from .http1_codec import (
+    CHUNKED_LINE,
+    NO_CONTENT_LINE,
+    UPGRADE_LINES,
     RequestHead,
+    RequestHeads,
     bad_request,
     chunk,
     last_chunk,
-    read_request_head,
     response_head,
 )
 from .http1_connection import Http1Connection, ReceivedBody
-from .message import Body, Headers, Request, Response
+from .message import Body, Headers, Request, Response, header
 
 if TYPE_CHECKING:
     from .connection_manager import ConnectionManager
 
 _CLOSE = b"connection: close\r\n"
 _KEEP_ALIVE = b"connection: keep-alive\r\n"
-_NO_CONTENT = b"content-length: 0\r\n"
-_CHUNKED = b"transfer-encoding: chunked\r\n"
 _LINGER_S = 1.0  # Envoy's delayed_close_timeout
 _MAX_READ_AHEAD = 65536  # from a client that is only watched; one that says more is no longer watched
 
@@ -54,6 +55,7 @@ class Http1ServerConnection(Http1Connection):
 
     __slots__ = (
         "_head_sent",
+        "_heads",
         "_http10",
         "_local_address",
         "_manager",
@@ -68,6 +70,7 @@ class Http1ServerConnection(Http1Connection):
         super().__init__(transport)
         self._manager = manager
         self._peer, self._peer_address, self._local_address = transport.addresses()
+        self._heads = RequestHeads(manager.limits)
         self._head_sent = False
         self._http10 = False
         self._watcher: _Watcher | None = None
@@ -111,63 +114,59 @@ class Http1ServerConnection(Http1Connection):
 
     async def _serve_next(self) -> bool:
         """One request; False when the connection can serve no other."""
-        if not await self._request_begins():
-            return False
+        manager = self._manager
+        if not self.buffer:
+            if manager.draining and self.transport.peek() is None:
+                return False
+            self.idle_since = trio.current_time()
+            self.buffer = await self.transport.receive()
+            self.idle_since = None
+            if not self.buffer:
+                return False
         try:
-            head = await self._read_head()
+            head, end = self._heads.read(self.buffer) or await self._rest_of_head()
         except Failure as failure:
             await self._refuse(failure)
             return False
+        self.buffer = self.buffer[end:]
         request = self._request(head)
         self._head_sent = False
         self._http10 = head.http10
-        self._manager.departures.enter(self)
+        manager.departures.enter(self)
         ended = keep_alive = False
         try:
             if 0 <= head.framing <= len(self.buffer) and not (request.upgrade or head.method == b"CONNECT"):
-                request.body = self.buffer[: head.framing]
-                request.bytes_received = head.framing
-                self.buffer = self.buffer[head.framing :]
-                keep_alive = await self._serve(request, head.keep_alive)
+                if head.framing:
+                    request.body = self.buffer[: head.framing]
+                    request.bytes_received = head.framing
+                    self.buffer = self.buffer[head.framing :]
+                response = await manager(request)
+                keep_alive = await self._respond(request, response, head.keep_alive and not manager.draining)
             else:
                 keep_alive = await self._serve_streaming(request, head)
             ended = True
         finally:
-            await self.stop_watching()
+            manager.departures.leave(self)
+            if self._watcher is not None:
+                await self._stop_watcher()
             if not ended:
                 _note(request, Failure(DOWNSTREAM_DISCONNECT if self.scope.cancel_called else DRAIN_TIMEOUT))
-            self._manager.finished(request)
+            manager.finished(request)
         if not keep_alive and (head.keep_alive or not _complete(request.body)):
             await self._linger()
         return keep_alive
 
-    async def _request_begins(self) -> bool:
-        """Wait for the first bytes of a request; False when there will be none."""
-        if self.buffer:
-            return True
-        if self._manager.draining and self.transport.peek() is None:
-            return False
-        self.idle_since = trio.current_time()
-        begun = await self.fill()
-        self.idle_since = None
-        return begun
-
-    async def _read_head(self) -> RequestHead:
-        limits = self._manager.limits
-        found = read_request_head(self.buffer, limits)
-        if found is None:
-            with trio.move_on_after(self._manager.request_headers_timeout_s) as patience:
-                while found is None:
-                    searched = len(self.buffer)
-                    if not await self._fill_head():
-                        raise Failure(DOWNSTREAM_DISCONNECT)
-                    found = read_request_head(self.buffer, limits, searched)
-            if patience.cancelled_caught:
-                raise Failure(REQUEST_HEADER_TIMEOUT)
-        assert found is not None
-        head, end = found
-        self.buffer = self.buffer[end:]
-        return head
+    async def _rest_of_head(self) -> tuple[RequestHead, int]:
+        """Wait for a head that has begun. Raises `Failure`, also when it takes the client too long."""
+        with trio.move_on_after(self._manager.request_headers_timeout_s):
+            while True:
+                searched = len(self.buffer)
+                if not await self._fill_head():
+                    raise Failure(DOWNSTREAM_DISCONNECT)
+                found = self._heads.read(self.buffer, searched)
+                if found is not None:
+                    return found
+        raise Failure(REQUEST_HEADER_TIMEOUT)
 
     async def _fill_head(self) -> bool:
         try:
@@ -180,7 +179,7 @@ class Http1ServerConnection(Http1Connection):
         response = self._manager.refuse(failure, self._peer)
         assert isinstance(response.body, bytes)
         if response.status:
-            extra = _CLOSE if response.body else _CLOSE + _NO_CONTENT
+            extra = _CLOSE if response.body else _CLOSE + NO_CONTENT_LINE
             await self.transport.send(response_head(response.status, response.headers, extra) + response.body)
             await self._linger()
 
@@ -197,7 +196,11 @@ class Http1ServerConnection(Http1Connection):
         keep_alive = False
         async with trio.open_nursery() as nursery:
             request.nursery = nursery
-            keep_alive = await self._serve(request, head.keep_alive)
+            response = await self._manager(request)
+            # What the client has not finished saying, it may say in vain, but not as a next request.
+            spent = not body.finished and response.status != 101
+            keep_alive = head.keep_alive and not spent and not self._manager.draining
+            keep_alive = await self._respond(request, response, keep_alive)
             nursery.cancel_scope.cancel()
         failure = body.failure
         if failure is None:
@@ -208,19 +211,17 @@ class Http1ServerConnection(Http1Connection):
             await self._respond(request, self._manager.local_reply(request, failure), False)
         return False
 
-    async def _serve(self, request: Request, keep_alive: bool) -> bool:
-        response = await self._manager(request)
-        # What the client has not finished saying, it may say in vain, but not as a next request.
-        spent = not _complete(request.body) and response.status != 101
-        return await self._respond(request, response, keep_alive and not spent and not self._manager.draining)
-
     async def _respond(self, request: Request, response: Response, keep_alive: bool) -> bool:
         """Send a response; False when the connection must be closed behind it."""
         request.response_code = response.status
         body = response.body
         try:
             if isinstance(body, bytes):
-                await self._send_whole(request, response, body, keep_alive)
+                self._head_sent = True
+                data = _whole_response(request, response, body, keep_alive)
+                sent = self.transport.send_some(data)
+                if sent < len(data):
+                    await self.transport.send_rest(data, sent)
                 return keep_alive
             try:
                 return await self._relay(request, response, body, keep_alive)
@@ -230,16 +231,6 @@ class Http1ServerConnection(Http1Connection):
             _note(request, Failure(DOWNSTREAM_DISCONNECT))
             return False
 
-    async def _send_whole(self, request: Request, response: Response, body: bytes, keep_alive: bool) -> None:
-        if request.method == b"HEAD" or response.status in (204, 304):
-            body = b""
-        extra = _connection_field(request, keep_alive)
-        if not body and _needs_length(request, response):
-            extra += _NO_CONTENT
-        self._head_sent = True
-        await self.transport.send(response_head(response.status, response.headers, extra, request.http10) + body)
-        request.bytes_sent = len(body)
-
     async def _relay(self, request: Request, response: Response, body: Body, keep_alive: bool) -> bool:
         """Send a response whose body is still coming; False when the connection must be closed behind it."""
         upgraded = response.status == 101
@@ -247,9 +238,9 @@ class Http1ServerConnection(Http1Connection):
         ends_with_close = body.length is None and not chunked
         keep_alive = keep_alive and not ends_with_close
         if upgraded:
-            extra = b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade
+            extra = UPGRADE_LINES % request.upgrade
         else:
-            extra = _connection_field(request, keep_alive) + (_CHUNKED if chunked else b"")
+            extra = _connection_line(request, keep_alive) + (CHUNKED_LINE if chunked else b"")
         whole = False
         try:
             data = response_head(response.status, response.headers, extra, request.http10)
@@ -292,11 +283,16 @@ class Http1ServerConnection(Http1Connection):
         nursery.start_soon(self._watcher.run)
 
     async def stop_watching(self) -> None:
+        """Somebody else is going to read from the client."""
         self._manager.departures.leave(self)
+        if self._watcher is not None:
+            await self._stop_watcher()
+
+    async def _stop_watcher(self) -> None:
         watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            with trio.CancelScope(shield=True):
-                await watcher.stop()
+        assert watcher is not None
+        with trio.CancelScope(shield=True):
+            await watcher.stop()
 
 
 def request_of(head: RequestHead, peer: bytes, peer_address: str, local_address: str) -> Request:
@@ -396,18 +392,24 @@ def _complete(body: bytes | Body) -> bool:
     return isinstance(body, bytes) or body.finished
 
 
-def _connection_field(request: Request, keep_alive: bool) -> bytes:
+def _whole_response(request: Request, response: Response, body: bytes, keep_alive: bool) -> bytes:
+    """The bytes of a response whose body is at hand, as far as it may be sent; noted in `bytes_sent`."""
+    if request.method == b"HEAD" or response.status in (204, 304):
+        body = length = b""
+    else:
+        # An empty body has to be announced where there could have been one (RFC 9110, section 8.6).
+        unsaid = not body and header(response.headers, b"content-length") is None
+        length = NO_CONTENT_LINE if unsaid else b""
+    request.bytes_sent = len(body)
+    extra = _connection_line(request, keep_alive) + length
+    return response_head(response.status, response.headers, extra, request.http10) + body
+
+
+def _connection_line(request: Request, keep_alive: bool) -> bytes:
     """What goes without saying in HTTP/1.1 must be said in HTTP/1.0 (RFC 9112, section 9.3)."""
     if keep_alive:
         return _KEEP_ALIVE if request.http10 else b""
     return _CLOSE
-
-
-def _needs_length(request: Request, response: Response) -> bool:
-    """An empty body has to be announced where there could have been one (RFC 9110, section 8.6)."""
-    if request.method == b"HEAD" or response.status in (204, 304):
-        return False
-    return not any(name == b"content-length" for name, _ in response.headers)
 
 
 def _note(request: Request, failure: Failure) -> None:

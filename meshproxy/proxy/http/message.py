@@ -146,7 +146,11 @@ class Response:
 
 
 Service = Callable[[Request], Awaitable[Response]]
-"""A server is a function. It answers, or raises `Failure`."""
+"""A server is a function. It answers, or raises `Failure`, at once or when awaited.
+
+One that has nothing to do with the response can be a plain function that returns what the next service returns: a
+coroutine less for every request.
+"""
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:

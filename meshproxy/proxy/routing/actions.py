@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import accumulate
 
 from ...snapshot import (
@@ -39,9 +39,9 @@ def action(route: Route, cluster: ClusterService, chance: Chance) -> Service:
 
 
 def _named(name: str, service: Service) -> Service:
-    async def named(request: Request) -> Response:
+    def named(request: Request) -> Awaitable[Response]:
         request.route_name = name
-        return await service(request)
+        return service(request)
 
     return named
 
@@ -52,8 +52,8 @@ def _forward(route: Route, forward: RouteAction, cluster: ClusterService, chance
         return destinations[0]
     total, *_ = reversed(limits := list(accumulate(one.weight for one in forward.clusters)))
 
-    async def split(request: Request) -> Response:
-        return await destinations[bisect_right(limits, chance() * total)](request)
+    def split(request: Request) -> Awaitable[Response]:
+        return destinations[bisect_right(limits, chance() * total)](request)
 
     return split
 
@@ -82,9 +82,9 @@ async def cluster_not_found(request: Request) -> Response:
 def _bound_for(cluster: str, service: Service) -> Service:
     """`service`, whose headers may quote `%UPSTREAM_CLUSTER%`."""
 
-    async def bound(request: Request) -> Response:
+    def bound(request: Request) -> Awaitable[Response]:
         request.upstream_cluster = cluster
-        return await service(request)
+        return service(request)
 
     return bound
 
@@ -97,7 +97,7 @@ def _rewriting(
     The route's host has the last word, and it alone is told of.
     """
 
-    async def rewriting(request: Request) -> Response:
+    def rewriting(request: Request) -> Awaitable[Response]:
         if destination_host is not None:
             request.authority = destination_host
         if route_host is not None:
@@ -107,7 +107,7 @@ def _rewriting(
             set_header(request.headers, b"x-envoy-original-path", request.path)
             request.original_path = request.path
             request.path = new_path(request.path)
-        return await service(request)
+        return service(request)
 
     return rewriting
 

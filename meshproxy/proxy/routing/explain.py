@@ -31,7 +31,7 @@ from ...snapshot import WeightedCluster as Weighted
 from ..http.connection_manager import ConnectionManager
 from ..http.departures import Departures
 from ..http.failures import LOOP_DETECTED, NO_HEALTHY_UPSTREAM, Failure
-from ..http.http1_codec import RequestHead, read_request_head
+from ..http.http1_codec import RequestHead, RequestHeads
 from ..http.http1_server import request_of
 from ..http.message import Headers, Request, Response, Service
 from ..upstream.forward_proxy import destination_of, leads_back, reached
@@ -158,7 +158,7 @@ class Explainer:
     def explain(self, head: bytes, client: SocketAddress = CLIENT) -> Explanation:
         """What becomes of a request; raises `ValueError` if `head` does not end with an empty line."""
         try:
-            found = read_request_head(head, self._manager.limits)
+            found = RequestHeads(self._manager.limits).read(head)
         except Failure as failure:
             response = self._manager.refuse(failure, client.host.encode())
             return Explanation(self._listener, answer=_answer(response, failure.kind.flags, failure.details))

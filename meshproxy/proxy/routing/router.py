@@ -8,7 +8,7 @@ route whose conditions all hold is the request's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...snapshot import Route, RouteConfiguration, VirtualHost
@@ -48,11 +48,11 @@ class Router:
         hosts = [(host, list(map(compiled, host.routes))) for host in config.virtual_hosts]
         self._domains = _Domains(Domain(name, host, routes) for host, routes in hosts for name in host.domains)
 
-    async def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> Awaitable[Response]:
         found = self.find(request)
         if found is None:
             raise Failure(ROUTE_NOT_FOUND)
-        return await found.service(request)
+        return found.service(request)
 
     def find(self, request: Request) -> CompiledRoute | None:
         """The route of a request."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ... import snapshot
 from ...telemetry.metrics import ClusterStats
 from ..http.failures import NO_HEALTHY_UPSTREAM, Failure
-from ..http.message import Request, Response, header, set_header
+from ..http.message import Request, Response, set_header
 from .balancers import Balancer, Chance, balancer
 from .host import Host
 
@@ -63,7 +63,21 @@ class Cluster:
         stats.requests_active += 1
         started = time.perf_counter()
         try:
-            response = await self._try(host, request)
+            host.begin()
+            replayable = request.method in _IDEMPOTENT and isinstance(request.body, bytes)
+            connection = host.take_idle(replayable)
+            if connection is None:
+                response = await self._connect_and_exchange(host, request)
+            else:
+                try:
+                    response = await connection.exchange(request)
+                except Failure:
+                    # Its host may have closed it at that very moment: once more, if nothing at all came back.
+                    if connection.answered or not replayable:
+                        raise
+                    host.begin()
+                    host.requests -= 1
+                    response = await self._connect_and_exchange(host, request)
         except Failure as failure:
             host.errors += 1
             stats.count(failure.kind.status, time.perf_counter() - started)
@@ -78,29 +92,10 @@ class Cluster:
         request.details = "via_upstream"
         if isinstance(request.body, bytes) or request.body.finished:
             request.service_time_ms = milliseconds = int(elapsed * 1000)
-            if header(response.headers, _SERVICE_TIME) is None:
-                response.headers.append((_SERVICE_TIME, b"%d" % milliseconds))
-            else:
-                set_header(response.headers, _SERVICE_TIME, b"%d" % milliseconds)
+            set_header(response.headers, _SERVICE_TIME, b"%d" % milliseconds)
         return response
 
-    async def _try(self, host: Host, request: Request) -> Response:
-        """Send the request on an idle connection or a new one.
-
-        An idle connection may be closed by its host at the very moment it is used. When nothing at all came back and
-        the request can be sent twice, it is sent once more, on a new connection.
-        """
-        host.begin()
-        replayable = isinstance(request.body, bytes) and request.method in _IDEMPOTENT
-        connection = host.take_idle()
-        if connection is not None:
-            try:
-                return await connection.exchange(request)
-            except Failure:
-                if connection.answered or not replayable:
-                    raise
-            host.begin()
-            host.requests -= 1
+    async def _connect_and_exchange(self, host: Host, request: Request) -> Response:
         try:
             connection = await host.connect(self.config.connect_timeout_s)
         except BaseException:

@@ -49,14 +49,16 @@ class Host:
     def __repr__(self) -> str:
         return f"<Host {self.name}: {self.active} active, {len(self.idle)} of {self.connections} connections idle>"
 
-    def take_idle(self) -> Http1ClientConnection | None:
+    def take_idle(self, replayable: bool) -> Http1ClientConnection | None:
         """An idle connection that the host has not closed, as far as this end can know.
 
-        One on which something arrived while nothing was asked is closed too: it would pass for the next answer.
+        One on which something arrived while nothing was asked is closed too: it would pass for the next answer. For a
+        request that cannot be sent twice the kernel is asked; for another it is enough what the event loop was told.
         """
         while self.idle:
             connection = self.idle.pop()
-            if connection.transport.peek() is None:
+            transport = connection.transport
+            if not transport.stirs() and (replayable or transport.peek() is None):
                 return connection
             self._discard(connection)
         return None
