@@ -227,7 +227,7 @@ def test_what_the_fast_path_leaves_to_h11_never_comes_out_as_a_request() -> None
 def outcome(reader: RequestHeads | ResponseHeads, *head: bytes) -> object:
     """What a head is read as, or why it is refused."""
     try:
-        return reader.read(*head)
+        return reader.read(*head)  # type: ignore[arg-type]
     except Failure as failure:
         return failure.kind, failure.details
 
