@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -57,23 +58,33 @@ class Transport:
 
     async def receive(self, size: int = RECEIVE_SIZE) -> bytes:
         """What comes next, at least one byte; `b""` when the peer has closed its side. Raises `LOST`."""
+        while True:
+            await self.readable()
+            data = self.receive_some(size)
+            if data is not None:
+                return data
+
+    def readable(self) -> Awaitable[None]:
+        """Until there may be something to receive. Raises `trio.ClosedResourceError`."""
         if self._fd < 0:
             raise trio.ClosedResourceError
+        return self._readiness.wait(self._waiter)
+
+    def receive_some(self, size: int = RECEIVE_SIZE) -> bytes | None:
+        """What has come, `b""` when that is the end; None when nothing has. Raises `LOST`."""
         waiter = self._waiter
-        while True:
-            await self._readiness.wait(waiter)
-            try:
-                data = self._socket.recv(size)
-            except BlockingIOError:
-                waiter.ready = False
-                continue
-            except OSError as error:
-                if self._fd < 0:
-                    raise trio.ClosedResourceError from error
-                raise
-            if len(data) < size:
-                waiter.ready = waiter.hung_up
-            return data
+        try:
+            data = self._socket.recv(size)
+        except BlockingIOError:
+            waiter.ready = False
+            return None
+        except OSError as error:
+            if self._fd < 0:
+                raise trio.ClosedResourceError from error
+            raise
+        if len(data) < size:
+            waiter.ready = waiter.hung_up
+        return data
 
     async def send(self, data: bytes) -> None:
         """Send all of it, waiting for the peer to take it. Raises `LOST`."""

@@ -214,7 +214,7 @@ class Worker:
             now = trio.current_time()
             for cluster in self.clusters.values():
                 for host in cluster.hosts:
-                    host.sweep(now - _UPSTREAM_IDLE_S)
+                    host.sweep(now, _UPSTREAM_IDLE_S)
             for connection in self._connections:
                 connection.close_if_idle(now)
 

@@ -200,8 +200,9 @@ async def test_connections_idle_for_too_long_are_closed(mock_clock: trio.testing
         await client.request(GET)
         await busy.send(GET[:10])
         await until(lambda: sum(bool(one.buffer) for one in proxy.connections) == 1)
-        mock_clock.jump(29)
-        await trio.testing.wait_all_tasks_blocked()
+        for seconds in (5, 29):
+            mock_clock.jump(seconds)
+            await trio.testing.wait_all_tasks_blocked()
         assert len(proxy.connections) == 2
         mock_clock.jump(6)
         assert await client.ended() == "closed"
@@ -216,8 +217,9 @@ async def test_upstream_connections_idle_for_too_long_or_closed_are_given_up(
         await proxy.exchange(GET)
         (host,) = proxy.hosts
         assert len(host.idle) == 1
-        mock_clock.jump(3500)
-        await trio.testing.wait_all_tasks_blocked()
+        for seconds in (5, 3500):
+            mock_clock.jump(seconds)
+            await trio.testing.wait_all_tasks_blocked()
         assert len(host.idle) == 1
         mock_clock.jump(110)
         await until(lambda: not host.idle)

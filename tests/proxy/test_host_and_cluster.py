@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
-import trio
 
 from meshproxy.proxy.http.failures import NO_HEALTHY_UPSTREAM, Failure
 from meshproxy.proxy.http.http1_client import Http1ClientConnection
@@ -38,7 +37,7 @@ class FakeTransport:
 
 
 class FakeConnection:
-    def __init__(self, left: bool = False, idle_since: float = 0.0) -> None:
+    def __init__(self, left: bool = False, idle_since: float | None = 0.0) -> None:
         self.transport = FakeTransport(left)
         self.idle_since = idle_since
 
@@ -148,7 +147,7 @@ def test_a_sweep_closes_what_the_host_has_closed_and_what_was_idle_too_long() ->
     fresh, old, left = FakeConnection(idle_since=10), FakeConnection(idle_since=9), FakeConnection(True, idle_since=11)
     keep(host, old, fresh, left)
 
-    host.sweep(idle_since=10)
+    host.sweep(now=20, idle_timeout_s=10)
 
     assert idle(host) == [fresh]
     assert (fresh.transport.closed, old.transport.closed, left.transport.closed) == (False, True, True)
@@ -159,9 +158,22 @@ def test_a_sweep_of_fresh_connections_changes_nothing() -> None:
     host = Host(A)
     keep(host, FakeConnection(idle_since=10), FakeConnection(idle_since=11))
 
-    host.sweep(idle_since=10)
+    host.sweep(now=20, idle_timeout_s=10)
 
     assert len(host.idle) == host.connections == 2
+
+
+def test_a_connection_is_idle_from_the_sweep_that_finds_it_so() -> None:
+    host = Host(A)
+    connection = FakeConnection(idle_since=None)
+    keep(host, connection)
+
+    host.sweep(now=20, idle_timeout_s=10)
+    host.sweep(now=30, idle_timeout_s=10)
+    assert idle(host) == [connection]
+
+    host.sweep(now=31, idle_timeout_s=10)
+    assert idle(host) == []
 
 
 def test_the_connection_used_last_is_taken_first() -> None:
@@ -174,18 +186,16 @@ def test_the_connection_used_last_is_taken_first() -> None:
     assert taken == [last, first, None]
 
 
-async def test_a_connection_given_back_is_idle_from_then_on(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_connection_given_back_has_not_been_idle_yet() -> None:
     host = Host(A)
     connection = FakeConnection()
     host.connections = 1
     host.begin()
-    await trio.sleep(5)
-    now = trio.current_time()
 
     host._release(cast(Http1ClientConnection, connection), True)
 
     assert idle(host) == [connection]
-    assert (host.active, connection.idle_since) == (0, now)
+    assert (host.active, connection.idle_since) == (0, None)
 
 
 @pytest.mark.parametrize(("reusable", "removed"), [(False, False), (True, True)])

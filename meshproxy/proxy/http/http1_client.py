@@ -50,7 +50,8 @@ class Http1ClientConnection(Http1Connection):
         self.answered = False
         """Something has come back in this exchange, if only an interim response."""
         self.requests = 0
-        self.idle_since = 0.0
+        self.idle_since: float | None = None
+        """Since when it has been idle, on trio's clock, as far as anybody has looked; None while it is in use."""
 
     def __repr__(self) -> str:
         state = "closed" if self.transport.closed else "busy" if self._busy else "idle"
@@ -124,13 +125,17 @@ class Http1ClientConnection(Http1Connection):
             body.close()
 
     async def _read_head(self, request: Request) -> ResponseHead:
+        transport = self.transport
         method = request.method
         searched = 0
         while True:
             try:
-                data = await self.transport.receive()
+                await transport.readable()
+                data = transport.receive_some()
             except LOST as error:
                 raise self._no_answer() from error
+            if data is None:
+                continue
             if not data:
                 raise self._no_answer()
             self.answered = True

@@ -57,12 +57,13 @@ class Http1ServerConnection(Http1Connection):
         "_head_sent",
         "_heads",
         "_http10",
+        "_idle_since",
         "_local_address",
         "_manager",
         "_peer",
         "_peer_address",
         "_watcher",
-        "idle_since",
+        "idle",
         "scope",
     )
 
@@ -75,11 +76,12 @@ class Http1ServerConnection(Http1Connection):
         self._http10 = False
         self._watcher: _Watcher | None = None
         self.scope = trio.CancelScope()
-        self.idle_since: float | None = None
-        """Since when it has waited for a request, on trio's clock; None while there is something of one."""
+        self.idle = False
+        """It waits for a request, of which nothing has come."""
+        self._idle_since: float | None = None  # on trio's clock, as far as anybody has looked
 
     def __repr__(self) -> str:
-        state = "idle" if self.idle_since is not None else "busy"
+        state = "idle" if self.idle else "busy"
         return f"<Http1ServerConnection from {self._peer.decode()}, {state}>"
 
     async def serve(self) -> None:
@@ -94,13 +96,19 @@ class Http1ServerConnection(Http1Connection):
                 self.transport.close()
 
     def close_if_idle(self, now: float) -> None:
-        """End it if it has waited for a request longer than its listener allows. `now` is on trio's clock."""
-        if self.idle_since is not None and now - self.idle_since > self._manager.idle_timeout_s:
-            self.scope.cancel()
+        """End it if it has waited for a request longer than its listener allows. `now` is on trio's clock.
+
+        It has waited since the first of these calls that found it waiting: no request pays for a look at the clock.
+        """
+        if self.idle:
+            if self._idle_since is None:
+                self._idle_since = now
+            elif now - self._idle_since > self._manager.idle_timeout_s:
+                self.scope.cancel()
 
     def drain(self) -> None:
         """End it unless there is something of a request, which then is its last: the manager is draining."""
-        if self.idle_since is not None and self.transport.peek() is None:
+        if self.idle and self.transport.peek() is None:
             self.scope.cancel()
 
     async def send_informational(self, status: int, headers: Headers) -> None:
@@ -118,9 +126,11 @@ class Http1ServerConnection(Http1Connection):
         if not self.buffer:
             if manager.draining and self.transport.peek() is None:
                 return False
-            self.idle_since = trio.current_time()
-            self.buffer = await self.transport.receive()
-            self.idle_since = None
+            self.idle = True
+            await self.transport.readable()
+            self.buffer = self.transport.receive_some() or await self.transport.receive()
+            self.idle = False
+            self._idle_since = None
             if not self.buffer:
                 return False
         try:
@@ -129,7 +139,10 @@ class Http1ServerConnection(Http1Connection):
             await self._refuse(failure)
             return False
         self.buffer = self.buffer[end:]
-        request = self._request(head)
+        request = request_of(head, self._peer, self._peer_address, self._local_address)
+        request.downstream = self
+        request.arrived = time.time()
+        request.started = time.perf_counter()
         self._head_sent = False
         self._http10 = head.http10
         manager.departures.enter(self)
@@ -182,13 +195,6 @@ class Http1ServerConnection(Http1Connection):
             extra = _CLOSE if response.body else _CLOSE + NO_CONTENT_LINE
             await self.transport.send(response_head(response.status, response.headers, extra) + response.body)
             await self._linger()
-
-    def _request(self, head: RequestHead) -> Request:
-        request = request_of(head, self._peer, self._peer_address, self._local_address)
-        request.downstream = self
-        request.arrived = time.time()
-        request.started = time.perf_counter()
-        return request
 
     async def _serve_streaming(self, request: Request, head: RequestHead) -> bool:
         # What follows the head of an upgrade or a CONNECT is in another protocol: no next request, even if refused.

@@ -91,13 +91,20 @@ class Host:
         """It is over. A connection's exchange ends it by itself; this is for one that got no connection."""
         self.active -= 1
 
-    def sweep(self, idle_since: float) -> None:
-        """Close the idle connections that the host has closed, or that nobody has used since `idle_since`."""
-        stale = [one for one in self.idle if one.idle_since < idle_since or one.transport.peek() is not None]
-        if stale:
-            self.idle = [one for one in self.idle if one not in stale]
-            for connection in stale:
+    def sweep(self, now: float, idle_timeout_s: float) -> None:
+        """Close the idle connections that the host has closed, or that nobody has used for too long.
+
+        One is idle since the first sweep that found it so: no request pays for a look at the clock.
+        """
+        kept: list[Http1ClientConnection] = []
+        for connection in self.idle:
+            if connection.idle_since is None:
+                connection.idle_since = now
+            if now - connection.idle_since > idle_timeout_s or connection.transport.peek() is not None:
                 self._discard(connection)
+            else:
+                kept.append(connection)
+        self.idle = kept
 
     def remove(self) -> None:
         """Serve no new request; what is under way goes on."""
@@ -108,7 +115,7 @@ class Host:
     def _release(self, connection: Http1ClientConnection, reusable: bool) -> None:
         self.active -= 1
         if reusable and not self.removed:
-            connection.idle_since = trio.current_time()
+            connection.idle_since = None
             self.idle.append(connection)
         else:
             self._discard(connection)
