@@ -4,7 +4,8 @@ The folder is the path of a request, top to bottom:
 
 - `worker`: one process's event loop; listeners, live clusters, draining.
 - `listener`: accepts connections.
-- `transport`: a socket with one face.
+- `transport`: a socket with one face; `readiness` tells which have something to receive, and `splice` is how bytes go
+  from one to another without entering the process.
 - `http`: `Request`, `Response`, `Service`; the HTTP/1.1 codec (no I/O) and the connections on both sides of it.
 - `routing`: virtual hosts, matchers, and what a route does.
 - `filters`: what a route does besides forwarding, one module a filter.

@@ -11,17 +11,23 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Any
 
 import trio
 from trio.lowlevel import notify_closing, wait_writable
 
-from ..snapshot import Address, Pipe, SocketAddress
+from .. import snapshot
+from ..snapshot import Address, SocketAddress
+from . import splice
 from .readiness import Waiter, readiness
 
 RECEIVE_SIZE = 65536
+
+_NONE = bytes(4)
 
 LOST = (OSError, trio.ClosedResourceError)
 """What `receive` and `send` raise: the connection broke, or was closed on this side."""
@@ -107,6 +113,34 @@ class Transport:
             with suppress(BlockingIOError):
                 rest = rest[self._socket.send(rest) :]
 
+    async def receive_piped(self, most: int) -> splice.Pipe | None:
+        """What comes next, in a pipe for a `with` statement of the caller's; empty when the peer has closed its side.
+
+        None when there is no pipe to be had. Raises `LOST`.
+        """
+        if self._fd < 0:
+            raise trio.ClosedResourceError
+        waiter = self._waiter
+        while True:
+            await self._readiness.wait(waiter)
+            try:
+                pipe = splice.received(self._fd, most)
+            except BlockingIOError:
+                waiter.ready = False
+                continue
+            # That it came short does not tell that all was seen: a pipe may be full with fewer bytes than asked for.
+            if pipe is not None and ioctl(self._fd, FIONREAD, _NONE) == _NONE:
+                waiter.ready = waiter.hung_up
+            return pipe
+
+    async def send_piped(self, pipe: splice.Pipe, sent: Callable[[int], None]) -> None:
+        """Send all that the pipe holds; `sent` is told how many bytes the peer has taken. Raises `LOST`."""
+        while pipe.held:
+            try:
+                sent(pipe.drain(self._fd))
+            except BlockingIOError:
+                await wait_writable(self._fd)
+
     def send_end(self) -> None:
         """Send no more: the peer reads an end of stream, and may still send."""
         with suppress(OSError):
@@ -149,7 +183,7 @@ def _ip(name: tuple[Any, ...]) -> str:
 
 async def connect(address: Address) -> Transport:
     """A connection to an address (an IP address: names are looked up elsewhere). Raises `OSError`."""
-    if isinstance(address, Pipe):
+    if isinstance(address, snapshot.Pipe):
         connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         target: str | tuple[str, int] = address.path
     else:

@@ -18,6 +18,7 @@ from ..snapshot import Cluster as ClusterConfig
 from ..snapshot import Listener, Route, Snapshot, SocketAddress
 from ..telemetry.access_log import AccessLog, refused_line, request_line
 from ..telemetry.metrics import ListenerStats, Metrics
+from . import splice
 from .admin import Admin, State
 from .http.connection_manager import ConnectionManager
 from .http.departures import Departures
@@ -96,6 +97,7 @@ class Worker:
         finally:
             for cluster in self.clusters.values():
                 cluster.close()
+            splice.close_idle()
 
     async def _serve_until_stopped(
         self,

@@ -13,6 +13,7 @@ import trio.testing
 
 from .support import GET, OK, Client, Gateway, Peer, Script, answers, backend, gateway, snapshot, until
 
+LARGE = bytes(200_000)
 CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -69,6 +70,23 @@ async def upgrade(client: Client) -> None:
     await client.read_all()
 
 
+async def large_upload(client: Client) -> None:
+    await client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (2 * len(LARGE)))
+    for _ in range(2):
+        await client.send(LARGE)
+        await trio.testing.wait_all_tasks_blocked()
+    await client.response()
+
+
+async def large(connection: Peer) -> None:
+    await connection.message()
+    await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * len(LARGE)))
+    for _ in range(2):
+        await connection.send(LARGE)
+        await trio.testing.wait_all_tasks_blocked()
+    await connection.ended()
+
+
 async def streams(connection: Peer) -> None:
     await connection.message()
     await connection.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -113,6 +131,8 @@ EXCHANGES = {
     "response streams": (plain, streams),
     "request streams": (upload, answers(OK)),
     "both stream": (upload, streams),
+    "large response": (plain, large),
+    "large request": (large_upload, answers(OK)),
     "100-continue": (expecting, continues),
     "upgraded": (upgrade, echoes),
     "broken off": (plain, breaks_off),

@@ -278,6 +278,44 @@ def test_the_end_of_the_stream_before_the_end_of_the_body_is_an_error(broken_off
         broken_off.end_of_stream()
 
 
+def test_what_goes_another_way_than_through_the_decoder_counts_as_fed() -> None:
+    body = LengthDecoder(10)
+    assert body.run == 10
+    assert body.feed(b"abc") == b"abc"
+    body.passed(5)
+    assert (body.run, body.finished) == (2, False)
+    assert body.feed(b"dere") == b"de"
+    assert (body.run, body.finished, body.rest) == (0, True, b"re")
+    body = LengthDecoder(10)
+    body.passed(10)
+    assert (body.run, body.finished, body.rest) == (0, True, b"")
+
+
+def test_of_a_chunked_body_only_the_present_chunk_may_go_another_way() -> None:
+    body = ChunkedDecoder()
+    assert body.run == 0
+    body.feed(b"a\r\nab")
+    assert body.run == 8
+    body.passed(8)
+    assert body.run == 0
+    assert body.feed(b"\r") == b""
+    assert body.run == 0
+    assert body.feed(b"\n2\r\nxy\r\n0\r\n\r\n") == b"xy"
+    assert (body.run, body.finished) == (0, True)
+
+
+def test_of_a_body_until_close_more_is_expected_only_behind_a_large_piece() -> None:
+    body = UntilCloseDecoder()
+    assert body.run == 0
+    body.feed(bytes(65536))
+    assert body.run > 1 << 40
+    body.passed(65535)
+    assert body.run == 0
+    body.feed(bytes(65536))
+    body.end_of_stream()
+    assert (body.run, body.finished) == (0, True)
+
+
 def test_each_framing_has_its_decoder() -> None:
     assert isinstance(decoder(CHUNKED), ChunkedDecoder)
     assert isinstance(decoder(UNTIL_CLOSE), UntilCloseDecoder)

@@ -6,6 +6,7 @@ A family of decoders with one face, one for each framing.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Protocol
 
 from .http1_fields import trailers_of
@@ -14,6 +15,8 @@ from .message import Headers
 CHUNKED = -1
 """A body's framing is its number of bytes, or `CHUNKED`, or `UNTIL_CLOSE` (RFC 9112, section 6)."""
 UNTIL_CLOSE = -2
+
+_LARGE = 65536
 
 
 class Decoder(Protocol):
@@ -28,6 +31,13 @@ class Decoder(Protocol):
     rest: bytes
 
     def feed(self, data: bytes) -> bytes: ...
+
+    @property
+    def run(self) -> int:
+        """How many bytes come next that are all payload, as far as is known. They need not be fed, but `passed`."""
+
+    def passed(self, count: int) -> None:
+        """As many bytes of the run have gone another way."""
 
     def end_of_stream(self) -> None:
         """The sender closed its side: the end of the body, or its loss."""
@@ -47,43 +57,57 @@ def decoder(framing: int) -> Decoder:
 class LengthDecoder:
     """A body of a known number of bytes, at least one."""
 
-    __slots__ = ("_left", "finished", "rest", "trailers")
+    __slots__ = ("finished", "rest", "run", "trailers")
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.run = length
         self.finished = False
         self.trailers: Headers = []
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        left = self._left - len(data)
+        left = self.run - len(data)
         if left > 0:
-            self._left = left
+            self.run = left
             return data
+        self.run = 0
         self.finished = True
         if left == 0:
             return data
         self.rest = data[left:]
         return data[:left]
 
+    def passed(self, count: int) -> None:
+        self.run -= count
+        self.finished = self.run == 0
+
     def end_of_stream(self) -> None:
-        raise BodyError(f"{self._left} bytes of the body never came")
+        raise BodyError(f"{self.run} bytes of the body never came")
 
 
 class UntilCloseDecoder:
-    """A response's body that ends where the connection does."""
+    """A body that ends where the connection does.
 
-    __slots__ = ("finished", "rest", "trailers")
+    What an upgraded connection says is one too, and mostly a few words: only behind a large piece more is expected.
+    """
+
+    __slots__ = ("finished", "rest", "run", "trailers")
 
     def __init__(self) -> None:
+        self.run = 0
         self.finished = False
         self.trailers: Headers = []
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
+        self.passed(len(data))
         return data
 
+    def passed(self, count: int) -> None:
+        self.run = sys.maxsize if count >= _LARGE else 0
+
     def end_of_stream(self) -> None:
+        self.run = 0
         self.finished = True
 
 
@@ -138,6 +162,13 @@ class ChunkedDecoder:
         if self._in_trailers:
             self._read_trailers()
         return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    @property
+    def run(self) -> int:
+        return max(self._left - 2, 0)
+
+    def passed(self, count: int) -> None:
+        self._left -= count
 
     def end_of_stream(self) -> None:
         raise BodyError("the last chunk never came")

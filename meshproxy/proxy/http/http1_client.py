@@ -111,6 +111,8 @@ class Http1ClientConnection(Http1Connection):
         try:
             while piece := await body.receive():
                 await self.transport.send(chunk(piece) if chunked else piece)
+                if not chunked:
+                    await body.splice_to(self.transport, lambda count: None)
             if chunked:
                 await self.transport.send(last_chunk(body.trailers))
             elif body.length is None:

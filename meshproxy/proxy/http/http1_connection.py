@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from ..transport import LOST, Transport
+from collections.abc import Callable
+
+from ..transport import LOST, RECEIVE_SIZE, Transport
 from .failures import Failure
 from .http1_bodies import BodyError, decoder
 from .message import Headers
+
+# With less to come, it is copied.
+_WORTH_SPLICING = 128 * 1024
+# Where there is no splicing, fewer and larger pieces: measured, 1 MB costs a third less than in pieces of 64 KiB.
+_LARGE = 256 * 1024
 
 
 class Http1Connection:
@@ -48,7 +55,7 @@ class ReceivedBody:
             if self.finished:
                 break
             try:
-                data = await connection.transport.receive()
+                data = await connection.transport.receive(_LARGE if self._decoder.run >= _LARGE else RECEIVE_SIZE)
             except LOST as error:
                 raise self._lost(error) from error
             if data:
@@ -60,6 +67,26 @@ class ReceivedBody:
                 raise self._lost(error) from error
             self._end()
         return b""
+
+    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+        connection, decoder = self._connection, self._decoder
+        if decoder.run < _WORTH_SPLICING or connection.buffer:
+            return
+        while decoder.run:
+            try:
+                pipe = await connection.transport.receive_piped(decoder.run)
+            except LOST as error:
+                raise self._lost(error) from error
+            if pipe is None:
+                return
+            with pipe:
+                if not pipe.held:
+                    return
+                decoder.passed(pipe.held)
+                self._received(pipe.held)
+                if decoder.finished:
+                    self._end()
+                await sink.send_piped(pipe, sent)
 
     def receive_nowait(self) -> bytes:
         connection = self._connection

@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -248,6 +249,10 @@ class Http1ServerConnection(Http1Connection):
         else:
             extra = _connection_line(request, keep_alive) + (CHUNKED_LINE if chunked else b"")
         whole = False
+
+        def sent(count: int) -> None:
+            request.bytes_sent += count
+
         try:
             data = response_head(response.status, response.headers, extra, request.http10)
             self._head_sent = True
@@ -261,6 +266,8 @@ class Http1ServerConnection(Http1Connection):
                 if data:
                     await self.transport.send(data)
                     request.bytes_sent += len(piece)
+                if not chunked:
+                    await body.splice_to(self.transport, sent)
                 piece = await body.receive()
                 data = chunk(piece) if chunked and piece else piece
             if chunked:
@@ -369,6 +376,11 @@ class _RequestBody(ReceivedBody):
         if not self.finished:
             await self._connection.stop_watching()
         return await super().receive()
+
+    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+        if not self.finished:
+            await self._connection.stop_watching()
+        await super().splice_to(sink, sent)
 
     def _received(self, count: int) -> None:
         self._request.bytes_received += count

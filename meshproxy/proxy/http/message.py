@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import trio
 
+    from ..transport import Transport
+
 Headers = list[tuple[bytes, bytes]]
 """Fields as (lower-case name, value without surrounding white space), in order, repeated names kept apart."""
 
@@ -31,6 +33,13 @@ class Body(Protocol):
 
     async def receive(self) -> bytes:
         """The next piece, `b""` at the end. Raises `Failure` when the other side breaks off or breaks the protocol."""
+
+    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+        """Hand as much of what comes next straight to `sink` as pays, perhaps nothing; `receive` has the rest.
+
+        `sent` is told how many bytes were sent. Raises as `receive` does, and what sending raises. A body that is
+        changed on its way hands on nothing, and inherits this.
+        """
 
     def receive_nowait(self) -> bytes:
         """What has arrived already, perhaps nothing. Raises as `receive` does."""
