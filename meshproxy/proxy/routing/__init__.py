@@ -1,6 +1,7 @@
 """Which route a request meets, and what the route does.
 
 - `matchers`: a snapshot's conditions, compiled to functions.
+- `index`: routes found by a request's path, however many there are.
 - `router`: virtual hosts and their routes; the service that finds a request's route and calls it.
 - `actions`: what a route does: forward, redirect, answer; each compiled to a service of its own.
 - `rewrites`: new paths from old ones.

@@ -221,7 +221,7 @@ class Explainer:
         """The router, which is asked twice: for what it finds, and for what comes of it."""
         run = self._run
         run.seen, run.headers_seen = _head(request), list(request.headers)
-        run.domain, run.found = self._router.domain(request), self._router.find(request)
+        run.domain, run.found = self._router.domains.find(request.authority), self._router.find(request)
         run.tried = tuple(_tried(run.domain, run.found, request))
         return await self._router(request)
 
@@ -291,11 +291,11 @@ def _completed(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _tried(domain: Domain | None, found: CompiledRoute | None, request: Request) -> Iterator[Tried]:
     path = request.path.partition(b"?")[0]
-    for compiled in domain.routes if domain else ():
-        if compiled is found:
+    for route in domain.host.routes if domain else ():
+        if found is not None and route is found.route:
             return
-        failed = next(one for one in conditions(compiled.route.match) if not one.test(request, path))
-        yield Tried(compiled.route, failed.text, failed.given(request, path))
+        failed = next(one for one in conditions(route.match) if not one.test(request, path))
+        yield Tried(route, failed.text, failed.given(request, path))
 
 
 def _endpoints(cluster: Cluster, request: Request) -> tuple[Endpoint, ...]:

@@ -7,7 +7,7 @@ differ. Regular expressions are RE2's, as in Envoy: whoever writes one cannot ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import re2
@@ -34,12 +34,27 @@ class Condition(NamedTuple):
 
 def route_test(match: RouteMatch) -> RequestTest:
     """Whether a request meets all of a route's conditions."""
-    path, *others = [condition.test for condition in conditions(match)]
-    if not others:
-        return path
-    return lambda request, request_path: (
-        path(request, request_path) and all([test(request, request_path) for test in others])
-    )
+    return _all(conditions(match))
+
+
+def beyond_path_test(match: RouteMatch) -> RequestTest | None:
+    """Whether a request meets a route's conditions on other things than its path; None if there are none."""
+    _, *others = conditions(match)
+    return _all(others) if others else None
+
+
+def _all(wanted: Sequence[Condition]) -> RequestTest:
+    tests = [condition.test for condition in wanted]
+    if len(tests) == 1:
+        return tests[0]
+
+    def hold(request: Request, path: bytes) -> bool:
+        for test in tests:  # noqa: SIM110 - a generator for `all` costs as much as two tests
+            if not test(request, path):
+                return False
+        return True
+
+    return hold
 
 
 def conditions(match: RouteMatch) -> tuple[Condition, ...]:

@@ -8,45 +8,46 @@ route whose conditions all hold is the request's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from ...snapshot import Route, RouteConfiguration, VirtualHost
 from ..http.failures import ROUTE_NOT_FOUND, Failure
 from ..http.message import Request, Response, Service
-from .matchers import RequestTest, route_test
+from .index import RouteIndex
+
+_COLON = ord(":")  # `in` finds a number in bytes three times as fast as it finds bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
-    """A route, ready to be tried and called."""
+    """A route, ready to be called."""
 
-    test: RequestTest
     service: Service
     route: Route
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain of a virtual host, and the host's routes in the order in which they are tried."""
+    """A domain of a virtual host, and the host's routes."""
 
     name: str
     host: VirtualHost
-    routes: Sequence[CompiledRoute]
+    routes: RouteIndex[CompiledRoute]
 
 
 class Router:
     """The routes of a listener, compiled: a service."""
 
-    __slots__ = ("_domains", "_heeds_port")
+    __slots__ = ("domains",)
 
     def __init__(self, config: RouteConfiguration, compile_action: Callable[[Route], Service]) -> None:
-        def compiled(route: Route) -> CompiledRoute:
-            return CompiledRoute(route_test(route.match), compile_action(route), route)
+        def compiled(host: VirtualHost) -> RouteIndex[CompiledRoute]:
+            return RouteIndex((route.match, CompiledRoute(compile_action(route), route)) for route in host.routes)
 
-        self._heeds_port = not config.ignore_port_in_host_matching
-        hosts = [(host, list(map(compiled, host.routes))) for host in config.virtual_hosts]
-        self._domains = _Domains(Domain(name, host, routes) for host, routes in hosts for name in host.domains)
+        hosts = [(host, compiled(host)) for host in config.virtual_hosts]
+        domains = (Domain(name, host, routes) for host, routes in hosts for name in host.domains)
+        self.domains = Domains(domains, config.ignore_port_in_host_matching)
 
     def __call__(self, request: Request) -> Awaitable[Response]:
         found = self.find(request)
@@ -56,32 +57,23 @@ class Router:
 
     def find(self, request: Request) -> CompiledRoute | None:
         """The route of a request."""
-        domain = self.domain(request)
-        if domain is not None:
-            path = request.path.partition(b"?")[0]
-            for route in domain.routes:
-                if route.test(request, path):
-                    return route
-        return None
-
-    def domain(self, request: Request) -> Domain | None:
-        """Where the routes of a request are."""
-        authority = request.authority if self._heeds_port else without_port(request.authority)
-        return self._domains.find(authority.lower())
+        domain = self.domains.find(request.authority)
+        return None if domain is None else domain.routes.find(request, request.path.partition(b"?")[0])
 
 
 def without_port(authority: bytes) -> bytes:
     """An authority's host; an IPv6 address keeps its brackets."""
     host, colon, _ = authority.rpartition(b":")
-    return host if colon and (host.endswith(b"]") or not authority.startswith(b"[")) else authority
+    return host if colon and (authority[:1] != b"[" or host[-1:] == b"]") else authority
 
 
-class _Domains:
-    """Domains, found without looking at each."""
+class Domains:
+    """Domains, found by a request's authority without looking at each."""
 
-    __slots__ = ("_any", "_exact", "_prefixes", "_suffixes")
+    __slots__ = ("_any", "_exact", "_ignore_port", "_prefixes", "_suffixes")
 
-    def __init__(self, domains: Iterable[Domain]) -> None:
+    def __init__(self, domains: Iterable[Domain], ignore_port: bool) -> None:
+        self._ignore_port = ignore_port
         self._exact: dict[bytes, Domain] = {}
         self._any: Domain | None = None
         suffixes: dict[bytes, Domain] = {}
@@ -99,7 +91,13 @@ class _Domains:
         self._suffixes = _by_length(suffixes)
         self._prefixes = _by_length(prefixes)
 
-    def find(self, host: bytes) -> Domain | None:
+    def find(self, authority: bytes) -> Domain | None:
+        """Where the routes of a request for `authority` are."""
+        host = without_port(authority) if self._ignore_port and _COLON in authority else authority
+        domain = self._exact.get(host)  # as most clients write it, in lower case
+        if domain is not None:
+            return domain
+        host = host.lower()
         domain = self._exact.get(host)
         if domain is not None:
             return domain
