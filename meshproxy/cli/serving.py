@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -162,6 +163,7 @@ async def _serve(worker: Worker, probe: AppProbe | None, child: Child | None) ->
                 nursery.start_soon(probe.run)
             async with trio.open_nursery() as serving:
                 await serving.start(worker.run)
+                _collect_garbage()
                 _tell_where(worker)
                 if child is None:
                     nursery.start_soon(_stop_on_signals, worker, signals, nursery.cancel_scope)
@@ -171,6 +173,20 @@ async def _serve(worker: Worker, probe: AppProbe | None, child: Child | None) ->
                     worker.stop()
             nursery.cancel_scope.cancel()
     return code
+
+
+def _collect_garbage() -> None:
+    """Begin to collect what serving leaves, and never look again at what was made to serve.
+
+    A request leaves no cycles, so there is little to find; but a few hundred requests that wait at once look to the
+    collector like growth. Measured on 256 connections, it took 10 µs of a request's 70, 28 of 90 with a thousand
+    VirtualServices (and stopped all for 0.2 s now and then), 15 of 70 beside 5,000 idle ones. Freezing alone left
+    5, 10 and 12 µs; with the threshold raised from 700 objects it is at most 0.4, as good as no collector. On 32
+    connections it took next to nothing but for the stops.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
+    gc.enable()
 
 
 def _heeded(signals: Iterable[signal.Signals]) -> list[signal.Signals]:
