@@ -33,7 +33,6 @@ from ..snapshot import (
 )
 from .covering import is_catch_all
 from .header_changes import HeaderChanges, header_changes
-from .matches import route_match
 from .virtual_services import Match, MergedVirtualService, Path, Rule
 
 
@@ -87,7 +86,7 @@ def _considered(service: MergedVirtualService, context: RouteContext) -> Iterato
         for match in rule.matches:
             unmet = _unmet(match, context)
             yield rule, match, unmet
-            if unmet is None and is_catch_all(route_match(match.request)):
+            if unmet is None and is_catch_all(match.route_match):
                 return
 
 
@@ -116,7 +115,7 @@ def translate_route(rule: Rule, match: Match, context: RouteContext) -> Route:
     action, changes = _action(rule, context)
     return Route(
         name=f"{rule.http.name or ''}.{match.request.name}" if match.request.name else rule.http.name or "",
-        match=route_match(match.request),
+        match=match.route_match,
         action=action,
         request_headers=changes.request,
         response_headers=changes.response,

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..resources import HTTPMatchRequest, HTTPRoute, Resource, StringMatch, VirtualService
+from ..snapshot import RouteMatch
+from .matches import route_match
 from .names import MESH_GATEWAY, Visibility, fqdn, gateway_name
 from .ordering import age
 
@@ -21,7 +24,7 @@ Path = tuple[str | int, ...]
 NO_CONDITIONS = HTTPMatchRequest()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Match:
     """One of a rule's matches, and where it is written. `gateways`, if any, narrow the VirtualService's."""
 
@@ -29,6 +32,11 @@ class Match:
     gateways: frozenset[str]
     resource: Resource[VirtualService]
     path: Path
+
+    @cached_property
+    def route_match(self) -> RouteMatch:
+        """What it asks of a request. Kept, because every check and every gateway asks for it again."""
+        return route_match(self.request)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

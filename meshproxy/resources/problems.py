@@ -6,6 +6,7 @@ A path is a tuple of keys and indices from the top of a resource, `("spec", "htt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ import re2
 
 Path = tuple[str | int, ...]
 
-# Keys outside this, label names such as `app.kubernetes.io/name`, are quoted inside a path.
-_PLAIN_KEY = re2.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+# Keys outside this, label names such as `app.kubernetes.io/name`, are quoted inside a path. Every route has a path, and
+# `re` is ten times as fast as RE2 on short texts; this cannot backtrack.
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*+")
 # Control characters, and what else ends a line to Python's `splitlines`.
 _UNPRINTABLE = re2.compile(r"[\x{00}-\x{1f}\x{7f}-\x{9f}\x{2028}\x{2029}]")
 

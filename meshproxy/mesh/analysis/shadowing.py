@@ -14,7 +14,6 @@ from ...resources import Problem, Resource, VirtualService
 from ...snapshot import RouteMatch
 from ..advice import listed
 from ..covering import CoverIndex
-from ..matches import route_match
 from ..virtual_services import Match, MergedVirtualService, Path, Rule
 from .scope import Scope
 
@@ -90,7 +89,7 @@ def _hider(index: CoverIndex[tuple[Rule, _Proxies]], match: RouteMatch, proxies:
 def _cases(rule: Rule, service: MergedVirtualService) -> Iterator[tuple[str, RouteMatch, _Proxies]]:
     """Each gateway at which each match of a rule may hold; none, if it names only gateways of others."""
     for match in rule.matches:
-        route, proxies = route_match(match.request), _Proxies.of(match)
+        route, proxies = match.route_match, _Proxies.of(match)
         for gateway in service.gateways:
             if not match.gateways or gateway in match.gateways:
                 yield gateway, route, proxies
