@@ -34,7 +34,7 @@ FIELDS: st.SearchStrategy[Headers] = st.sampled_from([[], [(b"x-user", b"u")], [
 def test_what_is_found_is_what_a_scan_finds(
     matches: list[RouteMatch], requests: list[tuple[bytes, bytes, Headers]]
 ) -> None:
-    index = RouteIndex((match, number) for number, match in enumerate(matches))
+    index = RouteIndex(matches)
 
     for path, query, headers in requests:
         request = made_request(path + query, headers=headers)
@@ -68,15 +68,11 @@ class Counted(bytes):
 
 def test_a_thousand_plain_paths_take_a_few_comparisons() -> None:
     plain = [RouteMatch(kind(f"/{kind.__name__}/{n}/")) for n in range(500) for kind in (Exact, Prefix)]
-    index = RouteIndex((match, match) for match in (*plain, RouteMatch(Prefix("/"))))
+    index = RouteIndex((*plain, RouteMatch(Prefix("/"))))
 
-    for wanted, path in (
-        (plain[-1], Counted(b"/Prefix/499/x")),
-        (plain[0], Counted(b"/Exact/0/")),
-        *((RouteMatch(Prefix("/")), Counted(b"/%d" % n)) for n in range(10)),
-    ):
-        assert index.find(made_request(path), path) == wanted
-        assert path.comparisons < 20
+    for place, path in ((999, Counted(b"/Prefix/499/x")), (0, Counted(b"/Exact/0/")), (1000, Counted(b"/Prefix/5"))):
+        assert index.find(made_request(path), path) == place
+        assert 0 < path.comparisons < 20
 
 
 def test_routes_of_one_path_are_tried_in_the_order_of_rules() -> None:
@@ -89,7 +85,7 @@ def test_routes_of_one_path_are_tried_in_the_order_of_rules() -> None:
         RouteMatch(Regex("/.*")),
         RouteMatch(Exact("/a/b"), headers=header),
     ]
-    index = RouteIndex((match, number) for number, match in enumerate(matches))
+    index = RouteIndex(matches)
 
     def found(path: bytes, headers: Headers) -> int | None:
         return index.find(made_request(path, headers=headers), path)

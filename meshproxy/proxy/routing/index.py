@@ -11,34 +11,31 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Generic, TypeVar
 
 from ...snapshot import Exact, Prefix, RouteMatch
 from ..http.message import Request
 from .matchers import RequestTest, beyond_path_test, route_test
 
-T = TypeVar("T")
 
-
-class RouteIndex(Generic[T]):
-    """Made of each route's conditions and what it leads to, in the order of rules."""
+class RouteIndex:
+    """The conditions of some routes, which stand in the order of rules and are told by their places in it."""
 
     __slots__ = ("_exact", "_nested", "_prefixes")
 
-    def __init__(self, routes: Iterable[tuple[RouteMatch, T]]) -> None:
-        exact: dict[bytes, list[_Ranked[T]]] = {}
-        prefixes: dict[bytes, list[_Ranked[T]]] = {b"": []}
-        for rank, (match, target) in enumerate(routes):
+    def __init__(self, matches: Iterable[RouteMatch]) -> None:
+        exact: dict[bytes, list[_Placed]] = {}
+        prefixes: dict[bytes, list[_Placed]] = {b"": []}
+        for place, match in enumerate(matches):
             path = match.path.value.encode()
             if isinstance(match.path, Exact) and match.case_sensitive:
-                exact.setdefault(path, []).append((rank, beyond_path_test(match), target))
+                exact.setdefault(path, []).append((place, beyond_path_test(match)))
             elif isinstance(match.path, Prefix) and match.case_sensitive:
-                prefixes.setdefault(path, []).append((rank, beyond_path_test(match), target))
+                prefixes.setdefault(path, []).append((place, beyond_path_test(match)))
             else:
-                prefixes[b""].append((rank, route_test(match), target))
-        self._exact: dict[bytes, _Alike[T]] = {}
-        self._nested: list[_Alike[T]] = []
-        outer: _Alike[T] | None = None
+                prefixes[b""].append((place, route_test(match)))
+        self._exact: dict[bytes, _Alike] = {}
+        self._nested: list[_Alike] = []
+        outer: _Alike | None = None
         for path in sorted({*exact, *prefixes}):
             while outer is not None and not path.startswith(outer.path):
                 outer = outer.outer
@@ -49,37 +46,36 @@ class RouteIndex(Generic[T]):
                 self._exact[path] = _Alike(path, exact[path], outer)
         self._prefixes = [alike.path for alike in self._nested]
 
-    def find(self, request: Request, path: bytes) -> T | None:
-        """What a request's route leads to. `path` is without its query."""
+    def find(self, request: Request, path: bytes) -> int | None:
+        """The place of a request's route. `path` is without its query."""
         alike = self._exact.get(path)
         if alike is None:
             # Whatever sorts between a path and a prefix of it begins with that prefix too.
             alike = self._nested[bisect_right(self._prefixes, path) - 1]
             while alike is not None and not path.startswith(alike.path):
                 alike = alike.outer
-        found: T | None = None
-        found_rank = -1
+        found: int | None = None
         while alike is not None:
-            for rank, test, target in alike.routes:
-                if 0 <= found_rank < rank:
+            for place, test in alike.routes:
+                if found is not None and found < place:
                     break
                 if test is None or test(request, path):
-                    found, found_rank = target, rank
+                    found = place
                     break
             alike = alike.outer
         return found
 
 
-_Ranked = tuple[int, RequestTest | None, T]
-"""A route's place in the order of rules, what it asks beyond the path that it stands with, and what it leads to."""
+_Placed = tuple[int, RequestTest | None]
+"""A route's place in the order of rules, and what it asks beyond the path that it stands with."""
 
 
-class _Alike(Generic[T]):
+class _Alike:
     """The routes of one exact path or prefix, in the order of rules; `outer` are those that may match as well."""
 
     __slots__ = ("outer", "path", "routes")
 
-    def __init__(self, path: bytes, routes: list[_Ranked[T]], outer: _Alike[T] | None) -> None:
+    def __init__(self, path: bytes, routes: list[_Placed], outer: _Alike | None) -> None:
         self.path = path
         self.routes = routes
         self.outer = outer
