@@ -1,0 +1,147 @@
+"""The service behind the proxies, on two ports: nginx where it is installed, else a small server on asyncio.
+
+It answers at once, and never is what the load waits for: `/small` with a line, `/large/N` with N MB, `/upload` with a
+line once it has read all of the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .cases import LARGE, MB, RESPONSES_MB, SMALL, UPLOAD
+from .processes import Launch, free_port, started, wait_until_answering
+
+_ANSWER = "hello, this is a small answer of a service\n"
+
+# nginx would answer an upload while it is still coming. Passed on to itself, it is read to its end first.
+_NGINX = """
+daemon off; worker_processes 1; pid {folder}/origin.pid; error_log {folder}/origin.err;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; sendfile on; default_type text/plain; keepalive_requests 1000000000; client_max_body_size 0;
+  client_body_buffer_size 2m; client_body_temp_path {folder}/origin-body; proxy_temp_path {folder}/origin-proxy;
+  fastcgi_temp_path {folder}/origin-fastcgi; uwsgi_temp_path {folder}/origin-uwsgi;
+  scgi_temp_path {folder}/origin-scgi;
+  upstream read {{ server unix:{folder}/origin.sock; keepalive 512; }}
+  server {{ listen unix:{folder}/origin.sock; return 200 "{answer}"; }}
+  server {{
+    listen 127.0.0.1:{first} backlog=4096; listen 127.0.0.1:{second} backlog=4096;
+    location {large} {{ alias {folder}{large}; }}
+    location {upload} {{
+      proxy_pass http://read; proxy_http_version 1.1; proxy_pass_request_body off;
+      proxy_set_header connection ""; proxy_set_header content-length "";
+    }}
+    location / {{ return 200 "{answer}"; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A running origin: what it is, and its ports."""
+
+    name: str
+    ports: tuple[int, int]
+
+
+@contextmanager
+def origin(folder: Path) -> Iterator[Origin]:
+    """Run the origin; its files are in `folder`."""
+    ports = free_port(), free_port()
+    name, launch = ("nginx", _nginx(folder, ports)) if shutil.which("nginx") else ("asyncio", _asyncio(ports))
+    log = folder / "origin.log"
+    with started(launch, log) as process:
+        for port in ports:
+            wait_until_answering(process, port, SMALL, log)
+        yield Origin(name, ports)
+
+
+def _nginx(folder: Path, ports: tuple[int, int]) -> Launch:
+    large = folder / LARGE.strip("/")
+    large.mkdir()
+    for size in RESPONSES_MB:
+        with (large / str(size)).open("wb") as file:
+            file.truncate(size * MB)
+    folder.chmod(0o755)  # nginx's workers are not us
+    config = folder / "origin.conf"
+    answer = _ANSWER.replace("\n", "\\n")
+    config.write_text(
+        _NGINX.format(folder=folder, first=ports[0], second=ports[1], answer=answer, large=LARGE, upload=UPLOAD)
+    )
+    return Launch(["nginx", "-c", config, "-p", folder, "-e", folder / "origin.err"])
+
+
+def _asyncio(ports: tuple[int, int]) -> Launch:
+    return Launch([sys.executable, "-m", "bench.origin", *map(str, ports)], {"PYTHONPATH": str(Path(__file__).parents[1])})
+
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+
+
+def _response(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class _Answering(asyncio.Protocol):
+    """Answers what proxies make of our load: requests without a body, or with a Content-Length."""
+
+    _small = _response(_ANSWER.encode())
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._buffer = b""
+        self._path = b""
+        self._body_left = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._body_left:
+            taken = min(self._body_left, len(data))
+            self._body_left -= taken
+            data = data[taken:]
+            if self._body_left:
+                return
+            self._answer()
+        self._buffer += data
+        while self._read_request():
+            self._answer()
+
+    def _read_request(self) -> bool:
+        """Take one request from the buffer; False where it has not all come yet."""
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        self._path = head.split(b" ", 2)[1]
+        length = _LENGTH.search(head + b"\r\n")
+        body = int(length[1]) if length else 0
+        self._buffer = rest[body:]
+        self._body_left = max(body - len(rest), 0)
+        return not self._body_left
+
+    def _answer(self) -> None:
+        large = self._path.startswith(f"{LARGE}/".encode())
+        self._transport.write(_large_answer(int(self._path.rpartition(b"/")[2])) if large else self._small)
+
+
+@cache
+def _large_answer(size_mb: int) -> bytes:
+    return _response(bytes(size_mb * MB))
+
+
+async def _serve(ports: list[int]) -> None:
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(_Answering, "127.0.0.1", port, backlog=4096) for port in ports]
+    await asyncio.gather(*(server.serve_forever() for server in servers))
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve([int(port) for port in sys.argv[1:]]))

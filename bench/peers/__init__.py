@@ -1,0 +1,22 @@
+"""The proxies to compare: a module each, with what it takes to be configured as meshproxy is.
+
+All run one worker in front of the same two endpoints: the one of two with fewer requests is taken (least-request), there
+are two routes, paths are normalised, requests get an id and `x-forwarded-for`, metrics are kept, bodies are streamed,
+connections to the endpoints are kept alive and as many as it takes.
+
+To add one: a module with a `Peer`, and a line in `PEERS`.
+"""
+
+from __future__ import annotations
+
+from .aiohttp import AIOHTTP
+from .caddy import CADDY
+from .envoy import ENVOY
+from .haproxy import HAPROXY
+from .meshproxy import MESHPROXY
+from .nginx import NGINX
+from .peer import Peer, Setup
+
+PEERS = (MESHPROXY, ENVOY, NGINX, HAPROXY, CADDY, AIOHTTP)
+
+__all__ = ["AIOHTTP", "CADDY", "ENVOY", "HAPROXY", "MESHPROXY", "NGINX", "PEERS", "Peer", "Setup"]

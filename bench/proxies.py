@@ -1,0 +1,170 @@
+"""meshproxy beside other proxies: what a request costs each of them, case by case."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from subprocess import Popen
+from typing import NamedTuple
+
+from rich.progress import Progress
+
+from . import wrk
+from .cases import SMALL, Case
+from .origin import Origin, origin
+from .peers import Peer, Setup
+from .processes import free_port, started, wait_until_answering
+from .report import Table, figure
+from .usage import cpu_time
+
+
+class Round(NamedTuple):
+    """A second or two of load on one proxy; `user_us` and `system_us` are CPU microseconds a request."""
+
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    user_us: float
+    system_us: float
+    errors: int
+
+    @property
+    def cpu_us(self) -> float:
+        return self.user_us + self.system_us
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A running peer."""
+
+    peer: Peer
+    process: Popen[bytes]
+    port: int
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """All rounds of a case, by the proxy's name."""
+
+    case: Case
+    rounds: dict[str, list[Round]]
+
+    def as_dict(self) -> dict[str, object]:
+        """As plain JSON values."""
+        rounds = {name: [one._asdict() for one in several] for name, several in self.rounds.items()}
+        return {"case": asdict(self.case), "rounds": rounds}
+
+
+def measure(
+    cases: Iterable[Case], peers: Sequence[Peer], python: Path, *, rounds: int, seconds: int, progress: Progress
+) -> Iterator[tuple[Origin, CaseResult]]:
+    """Run the cases, one after the other, each in interleaved rounds."""
+    ordered = sorted(cases, key=lambda case: case.access_log)
+    bar = progress.add_task("starting", total=len(ordered) * len(peers) * (rounds + 1))
+    with tempfile.TemporaryDirectory(prefix="meshproxy-bench-") as name, origin(Path(name)) as upstream:
+        for access_log, alike in groupby(ordered, key=lambda case: case.access_log):
+            folder = Path(name, "with-access-log" if access_log else "without-access-log")
+            with running(peers, upstream, folder, access_log=access_log, python=python) as proxies:
+                for case in alike:
+                    measured: dict[str, list[Round]] = {peer.name: [] for peer in peers}
+                    # The first round opens connections and fills caches; it does not count.
+                    for number in range(rounds + 1):
+                        for proxy in proxies:
+                            what = f"{case.name}: round {number} of {rounds}, {proxy.peer.name}"
+                            progress.update(bar, description=what)
+                            one = measure_round(proxy, case, seconds if number else 1)
+                            progress.advance(bar)
+                            if number:
+                                measured[proxy.peer.name].append(one)
+                    yield upstream, CaseResult(case, measured)
+
+
+@contextmanager
+def running(
+    peers: Iterable[Peer], upstream: Origin, folder: Path, *, access_log: bool, python: Path
+) -> Iterator[list[Proxy]]:
+    """The peers, all running and answering."""
+    with ExitStack() as stack:
+        proxies = []
+        for peer in peers:
+            files = folder / peer.name
+            files.mkdir(parents=True)
+            # nginx's workers are not us.
+            folder.chmod(0o755)
+            setup = Setup(free_port(), free_port(), upstream.ports, files, access_log, python)
+            log = files / f"{peer.name}.log"
+            process = stack.enter_context(started(peer.launch(setup), log))
+            wait_until_answering(process, setup.port, SMALL, log)
+            proxies.append(Proxy(peer, process, setup.port))
+        yield proxies
+
+
+def measure_round(proxy: Proxy, case: Case, seconds: int) -> Round:
+    """Load one proxy."""
+    before = cpu_time(proxy.process.pid)
+    report = wrk.run(
+        f"http://127.0.0.1:{proxy.port}{case.path}",
+        seconds=seconds,
+        connections=case.connections,
+        method=case.method,
+        headers=case.headers,
+        body_bytes=case.body_bytes,
+    )
+    spent = cpu_time(proxy.process.pid).since(before)
+    requests = max(case.answered(report), 1e-9)
+    return Round(
+        requests / report.seconds,
+        report.p50_ms,
+        report.p99_ms,
+        1e6 * spent.user_s / requests,
+        1e6 * spent.system_s / requests,
+        report.errors,
+    )
+
+
+def detail(result: CaseResult, reference: str) -> Table:
+    """Every proxy's figures in a case."""
+    rows = []
+    for name, rounds in result.rounds.items():
+        ratios = ratios_to(result.rounds[reference], rounds)
+        errors = sum(one.errors for one in rounds)
+        rows.append(
+            (
+                name,
+                figure(median(one.requests_per_s for one in rounds)),
+                *(figure(median(getattr(one, field) for one in rounds)) for field in ("p50_ms", "p99_ms")),
+                *(figure(median(getattr(one, field) for one in rounds)) for field in ("cpu_us", "user_us", "system_us")),
+                f"{median(ratios):.2f}",
+                f"{min(ratios):.2f} - {max(ratios):.2f}",
+                str(errors),
+            )
+        )
+    columns = (
+        *("proxy", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "user", "system"),
+        *(f"ratio to {reference}", "range", "errors"),
+    )
+    return Table(f"{result.case.name}: {result.case.what}", columns, rows)
+
+
+def overview(results: Sequence[CaseResult], reference: str) -> Table:
+    """CPU time a request of every proxy in every case, as ratios."""
+    names = list(results[0].rounds)
+    rows = [
+        (
+            f"{result.case.name}: {result.case.what}",
+            "" if result.case.goal is None else f"≤ {result.case.goal}",
+            *(f"{median(ratios_to(result.rounds[reference], result.rounds[name])):.2f}" for name in names),
+        )
+        for result in results
+    ]
+    return Table(f"CPU time a request, as a ratio to {reference}'s", ("case", "goal", *names), rows)
+
+
+def ratios_to(reference: Sequence[Round], rounds: Sequence[Round]) -> list[float]:
+    """The CPU time a request as ratios, round by round: within a round the machine has drifted least."""
+    return [one.cpu_us / max(other.cpu_us, 1e-9) for one, other in zip(rounds, reference, strict=True)]

@@ -1,0 +1,60 @@
+"""CPU time and memory of a process and its children, as Linux counts them (proc(5))."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+_PROC = Path("/proc")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class CpuTime(NamedTuple):
+    """Seconds of CPU time in user space and in the kernel."""
+
+    user_s: float
+    system_s: float
+
+    def since(self, before: CpuTime) -> CpuTime:
+        """What was spent in between."""
+        return CpuTime(self.user_s - before.user_s, self.system_s - before.system_s)
+
+
+def cpu_time(process: int) -> CpuTime:
+    """What a process and all its children have used so far."""
+    user = system = 0
+    for one in _family(process):
+        with suppress(FileNotFoundError):
+            spent = parse_stat((_PROC / str(one) / "stat").read_text())
+            user, system = user + spent[0], system + spent[1]
+    return CpuTime(user / _TICKS_PER_S, system / _TICKS_PER_S)
+
+
+def parse_stat(text: str) -> tuple[int, int]:
+    """utime and stime, in clock ticks, of a line of `/proc/PID/stat`. The program's name may hold spaces and `)`."""
+    fields = text.rpartition(")")[2].split()
+    return int(fields[11]), int(fields[12])
+
+
+def memory_bytes(process: int) -> int:
+    """The memory that a process and its children hold for themselves: their share of what is mapped (PSS)."""
+    return sum(parse_pss((_PROC / str(one) / "smaps_rollup").read_text()) for one in _family(process))
+
+
+def parse_pss(text: str) -> int:
+    """The proportional set size, in bytes, that a `/proc/PID/smaps_rollup` tells."""
+    found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
+    assert found is not None, "every smaps_rollup has a Pss"
+    return 1024 * int(found[1])
+
+
+def _family(process: int) -> Iterator[int]:
+    yield process
+    for children in (_PROC / str(process) / "task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in children.read_text().split():
+                yield from _family(int(child))
