@@ -1,4 +1,4 @@
-"""The service behind the proxies, on two ports: nginx where it is installed, else a small server on asyncio.
+"""The service behind the proxies: nginx where it is installed, else a small server on asyncio.
 
 It answers at once, and never is what the load waits for: `/small` with a line, `/large/N` with N MB, `/upload` with a
 line once it has read all of the request.
@@ -10,7 +10,7 @@ import asyncio
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +23,7 @@ _ANSWER = "hello, this is a small answer of a service\n"
 
 # nginx would answer an upload while it is still coming. Passed on to itself, it is read to its end first.
 _NGINX = """
-daemon off; worker_processes 1; pid {folder}/origin.pid; error_log {folder}/origin.err;
+daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {folder}/origin.pid; error_log {folder}/origin.err;
 events {{ worker_connections 8192; }}
 http {{
   access_log off; sendfile on; default_type text/plain; keepalive_requests 1000000000; client_max_body_size 0;
@@ -33,7 +33,7 @@ http {{
   upstream read {{ server unix:{folder}/origin.sock; keepalive 512; }}
   server {{ listen unix:{folder}/origin.sock; return 200 "{answer}"; }}
   server {{
-    listen 127.0.0.1:{first} backlog=4096; listen 127.0.0.1:{second} backlog=4096;
+    {listen}
     location {large} {{ alias {folder}{large}; }}
     location {upload} {{
       proxy_pass http://read; proxy_http_version 1.1; proxy_pass_request_body off;
@@ -47,25 +47,29 @@ http {{
 
 @dataclass(frozen=True)
 class Origin:
-    """A running origin: what it is, and its ports."""
+    """A running origin: where it listens, each `ip:port`."""
 
-    name: str
-    ports: tuple[int, int]
+    endpoints: Sequence[str]
+
+
+def name() -> str:
+    """What the origin is on this machine."""
+    return "nginx" if shutil.which("nginx") else "asyncio"
 
 
 @contextmanager
-def origin(folder: Path) -> Iterator[Origin]:
-    """Run the origin; its files are in `folder`."""
-    ports = free_port(), free_port()
-    name, launch = ("nginx", _nginx(folder, ports)) if shutil.which("nginx") else ("asyncio", _asyncio(ports))
+def origin(folder: Path, count: int = 2) -> Iterator[Origin]:
+    """Run the origin on that many addresses of the loopback network; its files are in `folder`."""
+    port = free_port()
+    hosts = [f"127.0.{number // 250}.{number % 250 + 1}" for number in range(count)]
+    launch = _nginx(folder, hosts, port) if name() == "nginx" else _asyncio(hosts, port)
     log = folder / "origin.log"
     with started(launch, log) as process:
-        for port in ports:
-            wait_until_answering(process, port, SMALL, log)
-        yield Origin(name, ports)
+        wait_until_answering(process, port, SMALL, log)
+        yield Origin([f"{host}:{port}" for host in hosts])
 
 
-def _nginx(folder: Path, ports: tuple[int, int]) -> Launch:
+def _nginx(folder: Path, hosts: Sequence[str], port: int) -> Launch:
     large = folder / LARGE.strip("/")
     large.mkdir()
     for size in RESPONSES_MB:
@@ -75,13 +79,20 @@ def _nginx(folder: Path, ports: tuple[int, int]) -> Launch:
     config = folder / "origin.conf"
     answer = _ANSWER.replace("\n", "\\n")
     config.write_text(
-        _NGINX.format(folder=folder, first=ports[0], second=ports[1], answer=answer, large=LARGE, upload=UPLOAD)
+        _NGINX.format(
+            folder=folder,
+            listen=" ".join(f"listen {host}:{port} backlog=4096;" for host in hosts),
+            answer=answer,
+            large=LARGE,
+            upload=UPLOAD,
+        )
     )
     return Launch(["nginx", "-c", config, "-p", folder, "-e", folder / "origin.err"])
 
 
-def _asyncio(ports: tuple[int, int]) -> Launch:
-    return Launch([sys.executable, "-m", "bench.origin", *map(str, ports)], {"PYTHONPATH": str(Path(__file__).parents[1])})
+def _asyncio(hosts: Sequence[str], port: int) -> Launch:
+    command = [sys.executable, "-m", "bench.origin", str(port), *hosts]
+    return Launch(command, {"PYTHONPATH": str(Path(__file__).parents[1])})
 
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -137,11 +148,10 @@ def _large_answer(size_mb: int) -> bytes:
     return _response(bytes(size_mb * MB))
 
 
-async def _serve(ports: list[int]) -> None:
-    loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(_Answering, "127.0.0.1", port, backlog=4096) for port in ports]
-    await asyncio.gather(*(server.serve_forever() for server in servers))
+async def _serve(port: int, hosts: Sequence[str]) -> None:
+    server = await asyncio.get_running_loop().create_server(_Answering, hosts, port, backlog=4096)
+    await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve([int(port) for port in sys.argv[1:]]))
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2:]))

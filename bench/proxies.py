@@ -62,7 +62,7 @@ class CaseResult:
 
 def measure(
     cases: Iterable[Case], peers: Sequence[Peer], python: Path, *, rounds: int, seconds: int, progress: Progress
-) -> Iterator[tuple[Origin, CaseResult]]:
+) -> Iterator[CaseResult]:
     """Run the cases, one after the other, each in interleaved rounds."""
     ordered = sorted(cases, key=lambda case: case.access_log)
     bar = progress.add_task("starting", total=len(ordered) * len(peers) * (rounds + 1))
@@ -81,7 +81,7 @@ def measure(
                             progress.advance(bar)
                             if number:
                                 measured[proxy.peer.name].append(one)
-                    yield upstream, CaseResult(case, measured)
+                    yield CaseResult(case, measured)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def running(
             files.mkdir(parents=True)
             # nginx's workers are not us.
             folder.chmod(0o755)
-            setup = Setup(free_port(), free_port(), upstream.ports, files, access_log, python)
+            setup = Setup(free_port(), free_port(), upstream.endpoints, files, access_log, python)
             log = files / f"{peer.name}.log"
             process = stack.enter_context(started(peer.launch(setup), log))
             wait_until_answering(process, setup.port, SMALL, log)
@@ -127,27 +127,31 @@ def measure_round(proxy: Proxy, case: Case, seconds: int) -> Round:
     )
 
 
+class Ratios(NamedTuple):
+    """CPU time a request as a ratio to another proxy's, over the rounds."""
+
+    median: float
+    least: float
+    most: float
+
+
+def ratios(result: CaseResult, name: str, reference: str) -> Ratios:
+    """The ratios of `name` to `reference`, each within a round: the machine has drifted least between those two."""
+    pairs = zip(result.rounds[name], result.rounds[reference], strict=True)
+    found = [one.cpu_us / max(other.cpu_us, 1e-9) for one, other in pairs]
+    return Ratios(median(found), min(found), max(found))
+
+
 def detail(result: CaseResult, reference: str) -> Table:
-    """Every proxy's figures in a case."""
+    """Every proxy's figures in a case: medians over the rounds."""
+    columns = ("proxy", "req/s", "p50 ms", "p99 ms", "CPU µs", "user", "system", "ratio", "range", "errors")
+    fields = ("requests_per_s", "p50_ms", "p99_ms", "cpu_us", "user_us", "system_us")
     rows = []
     for name, rounds in result.rounds.items():
-        ratios = ratios_to(result.rounds[reference], rounds)
+        ratio = ratios(result, name, reference)
+        figures = [figure(median(getattr(one, field) for one in rounds)) for field in fields]
         errors = sum(one.errors for one in rounds)
-        rows.append(
-            (
-                name,
-                figure(median(one.requests_per_s for one in rounds)),
-                *(figure(median(getattr(one, field) for one in rounds)) for field in ("p50_ms", "p99_ms")),
-                *(figure(median(getattr(one, field) for one in rounds)) for field in ("cpu_us", "user_us", "system_us")),
-                f"{median(ratios):.2f}",
-                f"{min(ratios):.2f} - {max(ratios):.2f}",
-                str(errors),
-            )
-        )
-    columns = (
-        *("proxy", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "user", "system"),
-        *(f"ratio to {reference}", "range", "errors"),
-    )
+        rows.append((name, *figures, f"{ratio.median:.2f}", f"{ratio.least:.2f}-{ratio.most:.2f}", str(errors)))
     return Table(f"{result.case.name}: {result.case.what}", columns, rows)
 
 
@@ -156,15 +160,10 @@ def overview(results: Sequence[CaseResult], reference: str) -> Table:
     names = list(results[0].rounds)
     rows = [
         (
-            f"{result.case.name}: {result.case.what}",
+            result.case.name,
             "" if result.case.goal is None else f"≤ {result.case.goal}",
-            *(f"{median(ratios_to(result.rounds[reference], result.rounds[name])):.2f}" for name in names),
+            *(f"{ratios(result, name, reference).median:.2f}" for name in names),
         )
         for result in results
     ]
     return Table(f"CPU time a request, as a ratio to {reference}'s", ("case", "goal", *names), rows)
-
-
-def ratios_to(reference: Sequence[Round], rounds: Sequence[Round]) -> list[float]:
-    """The CPU time a request as ratios, round by round: within a round the machine has drifted least."""
-    return [one.cpu_us / max(other.cpu_us, 1e-9) for one, other in zip(rounds, reference, strict=True)]

@@ -47,7 +47,6 @@ def replaced(text: str, section: str, content: str) -> str:
 
 def figure(value: float) -> str:
     """A number with three significant digits, for people: `0.123`, `12.3`, `12,300`."""
-    if value >= 100:
-        digits = len(str(int(value))) - 3
-        return f"{round(value, -digits):,.0f}"
-    return f"{value:.3g}" if value >= 0.001 or value == 0 else f"{value:.1e}"
+    if abs(value) >= 100:
+        return f"{round(value, 3 - len(str(int(abs(value))))):,.0f}"
+    return f"{value:.3g}"

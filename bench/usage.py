@@ -41,14 +41,14 @@ def parse_stat(text: str) -> tuple[int, int]:
 
 
 def memory_bytes(process: int) -> int:
-    """The memory that a process and its children hold for themselves: their share of what is mapped (PSS)."""
-    return sum(parse_pss((_PROC / str(one) / "smaps_rollup").read_text()) for one in _family(process))
+    """The memory that a process and its children have allocated: not that of the programs' files."""
+    return sum(parse_allocated((_PROC / str(one) / "status").read_text()) for one in _family(process))
 
 
-def parse_pss(text: str) -> int:
-    """The proportional set size, in bytes, that a `/proc/PID/smaps_rollup` tells."""
-    found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
-    assert found is not None, "every smaps_rollup has a Pss"
+def parse_allocated(text: str) -> int:
+    """The anonymous part of the resident set, in bytes, that a `/proc/PID/status` tells."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", text, re.MULTILINE)
+    assert found is not None, "every process has memory"
     return 1024 * int(found[1])
 
 

@@ -1,8 +1,8 @@
 """The proxies to compare: a module each, with what it takes to be configured as meshproxy is.
 
-All run one worker in front of the same two endpoints: the one of two with fewer requests is taken (least-request), there
-are two routes, paths are normalised, requests get an id and `x-forwarded-for`, metrics are kept, bodies are streamed,
-connections to the endpoints are kept alive and as many as it takes.
+All run one worker in front of the same two endpoints: the one of two with fewer requests is taken (least-request),
+there are two routes, paths are normalised, requests get an id and `x-forwarded-for`, metrics are kept, bodies are
+streamed, and connections to the endpoints are kept alive, as many as it takes.
 
 To add one: a module with a `Peer`, and a line in `PEERS`.
 """

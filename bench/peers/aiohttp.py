@@ -14,7 +14,7 @@ def _launch(setup: Setup) -> Launch:
     log = str(setup.log) if setup.access_log else "off"
     ports = setup.port, setup.admin_port
     # -P: beside the program lies this module, which has the name of the library.
-    return Launch([setup.python, "-P", _PROGRAM, *map(str, ports), log, *map(str, setup.endpoints)])
+    return Launch([setup.python, "-P", _PROGRAM, *map(str, ports), log, *setup.endpoints])
 
 
 AIOHTTP = Peer(

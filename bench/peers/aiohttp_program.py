@@ -1,4 +1,4 @@
-"""A reverse proxy in aiohttp: PORT METRICS-PORT ACCESS-LOG|off ENDPOINT-PORT...
+"""A reverse proxy in aiohttp: PORT METRICS-PORT ACCESS-LOG|off ENDPOINT...
 
 Stands alone: it is run by an interpreter that need not know this package.
 """
@@ -26,8 +26,8 @@ _HOP_BY_HOP = frozenset(
 class Endpoint:
     """Where requests go, and how many are there."""
 
-    def __init__(self, port: int) -> None:
-        self.base = f"http://127.0.0.1:{port}"
+    def __init__(self, address: str) -> None:
+        self.base = f"http://{address}"
         self.active = 0
 
 
@@ -70,7 +70,7 @@ class ReverseProxy:
             return response
 
 
-async def main(port: int, metrics_port: int, log: str, endpoints: Sequence[int]) -> None:
+async def main(port: int, metrics_port: int, log: str, endpoints: Sequence[str]) -> None:
     """Serve until ended."""
     start_http_server(metrics_port, "127.0.0.1")
     connector = TCPConnector(limit=0)
@@ -95,4 +95,4 @@ def _access_log(path: str) -> logging.Logger | None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], [int(port) for port in sys.argv[4:]]))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]))

@@ -38,14 +38,13 @@ _PROXY = """reverse_proxy {endpoints} {{
 
 def _launch(setup: Setup) -> Launch:
     config = setup.folder / "Caddyfile"
-    endpoints = " ".join(f"127.0.0.1:{port}" for port in setup.endpoints)
     log = f"log {{\n        output file {setup.log} {{\n            roll_disabled\n        }}\n    }}"
     config.write_text(
         _CONFIG.format(
             port=setup.port,
             admin_port=setup.admin_port,
             log=log if setup.access_log else "",
-            proxy=_PROXY.format(endpoints=endpoints),
+            proxy=_PROXY.format(endpoints=" ".join(setup.endpoints)),
         )
     )
     one_worker = {"GOMAXPROCS": "1", "HOME": str(setup.folder), "XDG_DATA_HOME": str(setup.folder)}

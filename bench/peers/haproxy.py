@@ -41,7 +41,7 @@ backend default
 
 def _launch(setup: Setup) -> Launch:
     config = setup.folder / "haproxy.cfg"
-    servers = [f"server endpoint{number} 127.0.0.1:{port}" for number, port in enumerate(setup.endpoints)]
+    servers = [f"server endpoint{number} {endpoint}" for number, endpoint in enumerate(setup.endpoints)]
     config.write_text(
         _CONFIG.format(
             log="log stdout format raw local0" if setup.access_log else "",

@@ -7,7 +7,7 @@ from .peer import Peer, Setup, told_version
 
 # What is buffered in files elsewhere is streamed here, as by the others.
 _CONFIG = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
+daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
 events {{ worker_connections 8192; }}
 http {{
   access_log {access_log}; keepalive_requests 1000000000; client_max_body_size 0;
@@ -35,7 +35,7 @@ def _launch(setup: Setup) -> Launch:
         _CONFIG.format(
             folder=setup.folder,
             access_log=f"{setup.log} combined" if setup.access_log else "off",
-            servers=" ".join(f"server 127.0.0.1:{port};" for port in setup.endpoints),
+            servers=" ".join(f"server {endpoint};" for endpoint in setup.endpoints),
             port=setup.port,
             admin_port=setup.admin_port,
         )
@@ -43,4 +43,6 @@ def _launch(setup: Setup) -> Launch:
     return Launch(["nginx", "-c", config, "-p", setup.folder, "-e", setup.folder / "nginx.err"])
 
 
-NGINX = Peer("nginx", how_to_get="apt-get install nginx", version=lambda _: told_version(["nginx", "-v"]), launch=_launch)
+NGINX = Peer(
+    "nginx", how_to_get="apt-get install nginx", version=lambda _: told_version(["nginx", "-v"]), launch=_launch
+)

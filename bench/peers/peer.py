@@ -13,11 +13,11 @@ from ..processes import Launch
 
 @dataclass(frozen=True)
 class Setup:
-    """What a proxy has to do: listen on loopback, and forward to the endpoints, which are ports there."""
+    """What a proxy has to do: listen on ports of the loopback address, and forward to two endpoints, each `ip:port`."""
 
     port: int
     admin_port: int
-    endpoints: tuple[int, int]
+    endpoints: Sequence[str]
     folder: Path
     """Where its files go."""
     access_log: bool

@@ -1,0 +1,64 @@
+"""What several commands have: options, the console, the progress bar, and where results go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..report import README, RESULTS, replaced
+
+console = Console(highlight=False)
+
+One = TypeVar("One")
+
+python_option = click.option(
+    "--python",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The Python that runs meshproxy; Debian's /usr/bin/python3 by default.",
+)
+json_option = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures here.")
+keep_option = click.option(
+    "--keep", "kept", is_flag=True, help="Put the tables into bench/README.md, the rest into bench/results/."
+)
+chart_option = click.option("--chart", type=click.Path(path_type=Path), help="Draw them here, as PNG.")
+
+
+class Names(click.ParamType[list[One]], Generic[One]):
+    """Names out of some, separated by commas."""
+
+    name = "name,..."
+
+    def __init__(self, known: dict[str, One]) -> None:
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[One]:
+        if isinstance(value, list):
+            return value
+        names = value.split(",")
+        for name in names:
+            if name not in self._known:
+                self.fail(f"{name!r} is none of {', '.join(self._known)}", param, ctx)
+        return [one for name, one in self._known.items() if name in names]
+
+
+def progress_bar() -> Progress:
+    """One line: what is done, how far we are, how long it still takes."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True)
+
+
+def write_json(data: object, path: Path | None) -> None:
+    """Write figures, if they are wanted."""
+    if path is not None:
+        path.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def keep(section: str, content: str, data: object) -> None:
+    """Put a run's tables into `README.md`, and its figures into `results/`."""
+    README.write_text(replaced(README.read_text(), section, content))
+    write_json(data, RESULTS / f"{section}.json")

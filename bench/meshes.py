@@ -1,0 +1,81 @@
+"""Meshes to measure with: a gateway on one port, and what is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Resource = dict[str, Any]
+
+GATEWAY_PORT = 8080
+SERVICE = "origin.test"
+
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def write(resources: Iterable[Resource], path: Path) -> Path:
+    """The resources as a file, written as people write them; returns its path."""
+    with path.open("w") as file:
+        yaml.dump_all(resources, file, Dumper=_Dumper, sort_keys=False)
+    return path
+
+
+def two_routes(endpoints: Sequence[str]) -> list[Resource]:
+    """What the proxies are compared by: two routes, to the same service."""
+    routes = [{"match": [{"uri": {"prefix": "/service-a"}}], **to_service()}, to_service()]
+    return [gateway(), service(endpoints), virtual_service("routes", ["*"], routes)]
+
+
+def many_hosts(endpoints: Sequence[str], count: int) -> list[Resource]:
+    """A VirtualService a host: `host-0.test`, `host-1.test`, ..."""
+    services = [virtual_service(f"host-{one}", [f"host-{one}.test"], [to_service()]) for one in range(count)]
+    return [gateway(), service(endpoints), *services]
+
+
+def many_routes(endpoints: Sequence[str], count: int) -> list[Resource]:
+    """One host with that many routes: `/prefix-0/`, exactly `/exact-1`, `/prefix-2/`, ..."""
+    routes = [{"match": [{"uri": _uri(one)}], **to_service()} for one in range(count)]
+    return [gateway(), service(endpoints), virtual_service("routes", ["*"], routes)]
+
+
+def _uri(number: int) -> Resource:
+    return {"exact": f"/exact-{number}"} if number % 2 else {"prefix": f"/prefix-{number}/"}
+
+
+def gateway() -> Resource:
+    """Takes any host on `GATEWAY_PORT`."""
+    server = {"port": {"number": GATEWAY_PORT, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    return _resource("Gateway", "gateway", {"selector": {"istio": "ingressgateway"}, "servers": [server]})
+
+
+def virtual_service(name: str, hosts: Sequence[str], routes: Sequence[Resource]) -> Resource:
+    """Routes for hosts at the gateway."""
+    return _resource("VirtualService", name, {"hosts": [*hosts], "gateways": ["gateway"], "http": [*routes]})
+
+
+def to_service() -> Resource:
+    """The part of a route that leads to the service."""
+    return {"route": [{"destination": {"host": SERVICE, "port": {"number": 80}}}]}
+
+
+def service(endpoints: Sequence[str]) -> Resource:
+    """The service with its endpoints, each `ip:port`."""
+    addresses = [endpoint.rsplit(":", 1) for endpoint in endpoints]
+    return _resource(
+        "ServiceEntry",
+        "origin",
+        {
+            "hosts": [SERVICE],
+            "location": "MESH_INTERNAL",
+            "resolution": "STATIC",
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            "endpoints": [{"address": host, "ports": {"http": int(port)}} for host, port in addresses],
+        },
+    )
+
+
+def _resource(kind: str, name: str, spec: Resource) -> Resource:
+    return {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
