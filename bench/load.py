@@ -19,7 +19,7 @@ import trio
 
 from meshproxy.proxy.http.failures import Failure
 from meshproxy.proxy.http.http1_bodies import BodyError, decoder
-from meshproxy.proxy.http.http1_codec import HeadLimits, ResponseHead, read_response_head, request_head
+from meshproxy.proxy.http.http1_codec import HeadLimits, ResponseHead, ResponseHeads, request_head
 from meshproxy.proxy.transport import LOST, Transport, connect
 from meshproxy.snapshot import SocketAddress
 
@@ -215,6 +215,7 @@ class _Client:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._transport: Transport | None = None
+        self._heads = ResponseHeads(_LIMITS)
         self._buffer = b""
 
     async def try_to_connect(self, timeout_s: float) -> None:
@@ -227,7 +228,7 @@ class _Client:
 
     async def connect(self) -> None:
         """Have a connection that is good for a request. Raises `OSError`."""
-        if self._transport is not None and self._transport.peek() is not None:
+        if self._transport is not None and self._transport.stirs():
             self.close()  # the server has closed it, or said something that it was not asked
         if self._transport is None:
             self._transport = await connect(self._target.address)
@@ -257,15 +258,16 @@ class _Client:
         """The head of the final answer, those of interim ones skipped."""
         buffer = b""
         while True:
-            found = read_response_head(buffer, _LIMITS, self._target.method) if buffer else None
-            if found is None:
-                buffer += await _more(transport)
-                continue
-            head, end = found
-            buffer = buffer[end:]
-            if head.status >= 200:
-                self._buffer = buffer
-                return head
+            data = await transport.receive()
+            if not data:
+                raise ConnectionResetError("closed without an answer")
+            buffer += data
+            while found := self._heads.read(buffer, self._target.method):
+                head, end = found
+                buffer = buffer[end:]
+                if head.status >= 200:
+                    self._buffer = buffer
+                    return head
 
     async def _read_body(self, transport: Transport, framing: int) -> None:
         body = decoder(framing)
@@ -274,12 +276,8 @@ class _Client:
             data = await transport.receive()
             if data:
                 body.feed(data)
-            else:
+                continue
+            try:
                 body.end_of_stream()
-
-
-async def _more(transport: Transport) -> bytes:
-    data = await transport.receive()
-    if not data:
-        raise ConnectionResetError("closed without an answer")
-    return data
+            except BodyError as error:
+                raise ConnectionResetError("closed in the middle of an answer") from error

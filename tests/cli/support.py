@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,11 +57,11 @@ class Answer:
 
 
 @contextmanager
-def running(tmp_path: Path, *arguments: str | Path) -> Iterator[Gateway]:
-    """`meshproxy run` with `arguments`, from the moment it listens."""
+def running(tmp_path: Path, *arguments: str | Path, prefix: Sequence[str] = ()) -> Iterator[Gateway]:
+    """`meshproxy run` with `arguments`, from the moment it listens; `prefix` is a command that runs it."""
     errors = tmp_path / "stderr.txt"
     log = tmp_path / "access.log"
-    command = [sys.executable, "-m", "meshproxy", "run", *map(str, arguments)]
+    command = [*prefix, sys.executable, "-m", "meshproxy", "run", *map(str, arguments)]
     with errors.open("w") as stderr, log.open("w") as stdout:
         process = subprocess.Popen(
             command, stdout=stdout, stderr=stderr, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}

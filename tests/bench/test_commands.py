@@ -1,0 +1,59 @@
+"""Each command that measures, run once, for as short a time as it can be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.peers import PEERS
+
+pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+
+_PATIENCE_S = 60
+
+
+def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+
+
+def test_proxies_compares_those_that_are_here(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    options = ["--only", "meshproxy,nginx", "--rounds", "1", "--python", sys.executable, "--json", str(file)]
+    finished = bench("proxies", "--cases", "get-32", *options)
+    assert finished.returncode == 0, finished.stderr
+    [case] = json.loads(file.read_text())["cases"]
+    [measured] = case["rounds"]["meshproxy"]
+    assert measured["requests_per_s"] > 0
+    assert measured["user_us"] > 0
+    assert measured["errors"] == 0
+    assert ("nginx" in case["rounds"]) == bool(shutil.which("nginx"))
+
+
+def test_scale_measures_a_dimension(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    finished = bench("scale", "--of", "start", "--rounds", "1", "--python", sys.executable, "--json", file)
+    assert finished.returncode == 0, finished.stderr
+    assert "From start to ready" in finished.stdout
+    [seconds] = json.loads(file.read_text())["start_s"]
+    assert seconds > 0
+
+
+def test_profile_tells_where_the_time_goes(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    finished = bench("profile", "--seconds", "1", "--python", sys.executable, "--json", file)
+    assert finished.returncode == 0, finished.stderr
+    found = {part["name"]: part["share"] for part in json.loads(file.read_text())}
+    assert sum(found.values()) == pytest.approx(1)
+    assert "HTTP/1.1 without I/O" in found
+
+
+def test_a_name_that_is_not_known_is_refused_with_those_that_are() -> None:
+    finished = bench("proxies", "--only", "squid")
+    assert finished.returncode == 2
+    assert all(peer.name.lower() in finished.stderr for peer in PEERS)

@@ -1,0 +1,220 @@
+"""The shape of the hot path: what a small keep-alive GET takes, counted rather than timed.
+
+The counts are exact and the same on every machine, so that what makes a request dearer is seen when it is made. Who
+makes one cheaper writes the new number here.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import trio
+
+import meshproxy
+from bench.meshes import two_routes, write
+from meshproxy.proxy.worker import Worker
+from meshproxy.snapshot import SocketAddress
+
+from ..cli.support import running
+from .support import OK, cluster, snapshot
+
+# System calls of a request that is alone. The floor is two to receive, two to send, and a wait before each receipt.
+SYSTEM_CALLS = {"recvfrom": 2, "sendto": 2, "epoll_wait": 6, "epoll_ctl": 2}
+
+# Steps of trio's scheduler: once for the request, once for the answer.
+TASK_STEPS = 2
+# Times that a coroutine of ours is entered: begun, or gone on with after a wait. Each await is paid for.
+COROUTINES = 20
+# Times that any function of ours is entered, the coroutines among them; at most: comprehensions are functions until
+# Python 3.12.
+FUNCTIONS = 65
+# Bytes that a request has allocated at its fullest; nearly all of it is the buffer to receive into.
+PEAK_BYTES = 70_000
+
+_WARM_UP = 20
+_REQUESTS = 100
+_OURS = str(Path(meshproxy.__file__).parent)
+_SERVING = "Worker._serve"
+
+
+async def _gets(client: trio.SocketStream, count: int, path: str = "/") -> None:
+    for _ in range(count):
+        await client.send_all(f"GET {path} HTTP/1.1\r\nhost: h.test\r\n\r\n".encode())
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 200 OK")
+
+
+async def _answer(connection: trio.SocketStream) -> None:
+    async for _ in connection:
+        await connection.send_all(OK)
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[SocketAddress]:
+    """A backend of few words: the counts are of the gateway, but memory is the whole process's."""
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, _answer, 0, host="127.0.0.1"))
+        yield SocketAddress("127.0.0.1", listener.socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
+
+
+def _strace() -> str:
+    """Why system calls cannot be counted here; empty if they can."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    allowed = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
+    return "" if allowed.returncode == 0 else "strace may not trace here"
+
+
+@pytest.mark.skipif(bool(_strace()), reason=_strace())
+async def test_system_calls_of_a_request(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    # With -D the tracer is not in between: the process that is ended is the gateway.
+    tracing = ["strace", "-D", "-qq", "-s", "64", "-o", str(trace)]
+    async with answering() as address:
+        mesh = write(two_routes([str(address)]), tmp_path / "mesh.yaml")
+        options = ["-f", str(mesh), "--publish", "8080:127.0.0.1:0", "--access-log", "off"]
+        with running(tmp_path, *options, prefix=tracing) as proxy:
+            async with await trio.open_tcp_stream("127.0.0.1", proxy.ports[0]) as client:
+                await _gets(client, _WARM_UP)
+                await _gets(client, _REQUESTS, "/counted")
+                await _gets(client, 1, "/end")
+            proxy.stop()
+    counted = [_calls(lines) for lines in _by_request(trace.read_text().splitlines())]
+    assert len(counted) == _REQUESTS
+    # Now and then a timer strikes between two requests: what nearly all of them take is what a request takes.
+    [(usual, times)] = Counter(map(frozenset, map(Counter.items, counted))).most_common(1)
+    assert dict(usual) == SYSTEM_CALLS
+    assert times > _REQUESTS / 2
+
+
+def _by_request(lines: Sequence[str]) -> Iterator[Sequence[str]]:
+    """What was called from each receipt of a request until that of the next."""
+    starts = [place for place, line in enumerate(lines) if line.startswith("recvfrom(") and '"GET /' in line]
+    for start, end in pairwise(starts):
+        if '"GET /counted ' in lines[start]:
+            yield lines[start:end]
+
+
+def _calls(lines: Sequence[str]) -> Counter[str]:
+    return Counter(line.partition("(")[0] for line in lines)
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[trio.SocketStream]:
+    """A connection to a gateway without an access log, over which some requests have gone."""
+    async with answering() as address, trio.open_nursery() as nursery:
+        worker = Worker(snapshot(cluster(address)))
+        await nursery.start(worker.run)
+        async with await trio.open_tcp_stream("127.0.0.1", worker.addresses["http"].port) as client:
+            await _gets(client, _WARM_UP)
+            yield client
+        worker.stop()
+
+
+async def test_awaits_and_calls_of_a_request() -> None:
+    async with served() as client:
+        with _instrument(_Calls()) as calls:
+            await _gets(client, _REQUESTS)
+    assert calls.steps / _REQUESTS == TASK_STEPS
+    assert calls.coroutines / _REQUESTS == COROUTINES
+    assert calls.functions / _REQUESTS <= FUNCTIONS
+
+
+async def test_memory_that_a_request_takes_while_it_is_served() -> None:
+    async with served() as client:
+        tracemalloc.start()
+        try:
+            with _instrument(_Peak()) as peak:
+                await _gets(client, _WARM_UP)
+        finally:
+            tracemalloc.stop()
+    assert peak.bytes <= PEAK_BYTES
+
+
+async def test_a_request_leaves_no_memory_behind() -> None:
+    async with served() as client:
+        gc.collect()
+        before = sys.getallocatedblocks()
+        await _gets(client, _REQUESTS)
+        gc.collect()
+        # A list that has grown, or a counter that took a new block, is no leak: one block a request would be.
+        assert (sys.getallocatedblocks() - before) / _REQUESTS < 0.5
+
+
+@contextmanager
+def _instrument(instrument: Any) -> Iterator[Any]:
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        yield instrument
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+
+
+class _Serving(trio.abc.Instrument):
+    """Looks at the tasks that serve connections, and at no other: the test's own run in the same loop."""
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task.name.endswith(_SERVING):
+            self.before()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task.name.endswith(_SERVING):
+            self.after()
+
+    def before(self) -> None:
+        raise NotImplementedError
+
+    def after(self) -> None:
+        raise NotImplementedError
+
+
+class _Calls(_Serving):
+    """Steps, and the functions and coroutines of ours that are entered."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.functions = 0
+        self.coroutines = 0
+
+    def before(self) -> None:
+        self.steps += 1
+        sys.setprofile(self._called)
+
+    def after(self) -> None:
+        sys.setprofile(None)
+
+    def _called(self, frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(_OURS):
+            self.functions += 1
+            self.coroutines += bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+class _Peak(_Serving):
+    """The most bytes that a step held beyond those at its beginning."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._before = 0
+
+    def before(self) -> None:
+        tracemalloc.reset_peak()
+        self._before, _ = tracemalloc.get_traced_memory()
+
+    def after(self) -> None:
+        _, peak = tracemalloc.get_traced_memory()
+        self.bytes = max(self.bytes, peak - self._before)
