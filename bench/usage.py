@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,32 @@ def parse_stat(text: str) -> tuple[int, int]:
     """utime and stime, in clock ticks, of a line of `/proc/PID/stat`. The program's name may hold spaces and `)`."""
     fields = text.rpartition(")")[2].split()
     return int(fields[11]), int(fields[12])
+
+
+class Others:
+    """The share of the machine that other programs take, from when this is made."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def share(self) -> float:
+        """So far. What we started counts as ours once it has ended."""
+        busy, total, ours = (now - before for now, before in zip(self._now(), self._before, strict=True))
+        return max(busy - ours, 0.0) / max(total, 1e-9)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        busy, total = parse_machine((_PROC / "stat").read_text())
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        ours = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+        return busy / _TICKS_PER_S, total / _TICKS_PER_S, ours
+
+
+def parse_machine(text: str) -> tuple[int, int]:
+    """Clock ticks of all cores that programs have used, and all there were, from `/proc/stat`."""
+    user, nice, system, idle, iowait, irq, softirq, steal = map(int, text.split()[1:9])
+    busy = user + nice + system + steal
+    return busy, busy + idle + iowait + irq + softirq
 
 
 def memory_bytes(process: int) -> int:

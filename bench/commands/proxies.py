@@ -17,10 +17,12 @@ from ..processes import ended_by_signals
 from ..proxies import CaseResult, detail, measure, overview, ratios
 from ..report import RESULTS
 from ..steady import SteadyResult, measure_steady
+from ..usage import Others
 from .options import (
     Names,
     chart_option,
     console,
+    disturbance,
     json_option,
     keep,
     keep_option,
@@ -77,8 +79,8 @@ def proxies(
         raise click.ClickException("there is no proxy to measure")
     peers = list(versions)
     reference = (ENVOY if ENVOY in peers else peers[0]).name
-    about = _about(versions, python, rounds, seconds)
-    console.print(about)
+    console.print(about := _about(versions, python, rounds, seconds))
+    others = Others()
     results: list[CaseResult] = []
     steady: SteadyResult | None = None
     with ended_by_signals(), progress_bar() as progress:
@@ -95,6 +97,7 @@ def proxies(
     tables += [detail(result, reference) for result in results]
     if steady is not None:
         tables.append(steady.table(reference))
+    about += disturbance(others.share())
     data = _data(about, results, steady)
     write_json(data, json_file)
     if chart is not None:

@@ -12,10 +12,12 @@ from ..interpreter import description, interpreter
 from ..processes import ended_by_signals
 from ..report import RESULTS
 from ..scale import DIMENSIONS, START_GOAL, Dimension, Growth, measure, start_times
+from ..usage import Others
 from .options import (
     Names,
     chart_option,
     console,
+    disturbance,
     json_option,
     keep,
     keep_option,
@@ -52,6 +54,7 @@ def scale(
     wrk.require()
     with console.status("preparing a Python that has meshproxy"):
         python = interpreter(python)
+    others = Others()
     found: list[Growth] = []
     ready_s: list[float] = []
     with ended_by_signals(), progress_bar() as progress:
@@ -62,7 +65,7 @@ def scale(
             else:
                 found.append(measure(dimension, python, rounds=rounds, progress=progress))
                 console.print(found[-1].table().rich())
-    about = f"meshproxy on {description(python)}; medians of {rounds} rounds"
+    about = f"meshproxy on {description(python)}; medians of {rounds} rounds.{disturbance(others.share())}"
     data = {"about": about, "growth": [one.as_dict() for one in found], "start_s": ready_s}
     write_json(data, json_file)
     panels = [panel for one in found for panel in one.panels()]
@@ -70,7 +73,7 @@ def scale(
         charts.lines(chart, panels)
     if kept:
         start = [_start_line(ready_s)] if ready_s else []
-        keep("scale", "\n".join([f"{about}.", "", *(one.table().markdown() for one in found), *start]), data)
+        keep("scale", "\n".join([about, "", *(one.table().markdown() for one in found), *start]), data)
         charts.lines(RESULTS / "scale.png", panels)
 
 

@@ -15,7 +15,7 @@ from bench.profiling import Sample, parts
 from bench.proxies import CaseResult, Round, detail, overview, ratios
 from bench.report import README, Table, figure, replaced
 from bench.scale import DIMENSIONS, Growth, Point
-from bench.usage import cpu_time, memory_bytes, parse_allocated, parse_stat
+from bench.usage import Others, cpu_time, memory_bytes, parse_allocated, parse_machine, parse_stat
 
 _REPORT = '{"requests": 10, "bytes": 5000000, "seconds": 2.0, "p50_ms": 1.5, "p99_ms": 3.0, "errors": 1}'
 CASE = {case.name: case for case in CASES}
@@ -52,6 +52,18 @@ def test_our_own_usage_is_counted() -> None:
         pass
     assert sum(cpu_time(os.getpid()).since(before)) >= 0.05
     assert memory_bytes(os.getpid()) > 1_000_000
+
+
+def test_of_the_machine_s_time_what_serves_interrupts_is_nobody_s() -> None:
+    assert parse_machine("cpu  10 2 30 400 5 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n") == (50, 468)
+
+
+def test_our_own_work_is_no_disturbance() -> None:
+    others = Others()
+    begun = time.process_time()
+    while time.process_time() - begun < 0.1:
+        pass
+    assert 0 <= others.share() <= 1
 
 
 def rounds(*cpu_us: float) -> list[Round]:
