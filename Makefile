@@ -1,6 +1,7 @@
 # make demo    run an example mesh and say what to try with curl; MESH=sklearn-iris for another
 # make test    all checks and tests
 # make conformance  hold meshproxy against the real Envoy, with ten times as many generated requests as in make test
+# make bench   measure what a request costs, beside other proxies; takes a quarter of an hour and wants a quiet machine
 # make clean   remove what these have made
 
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
@@ -8,7 +9,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 MESH ?= quickstart
 BIN := .venv/bin
 
-.PHONY: demo test lint types tests conformance clean
+.PHONY: demo test lint types tests conformance bench clean
 
 demo: .venv/installed
 	@$(BIN)/python policies/demo.py $(MESH)
@@ -27,6 +28,10 @@ tests: .venv/installed-dev
 
 conformance: .venv/installed-dev
 	CONFORMANCE_EXAMPLES=200 $(BIN)/pytest tests/conformance tests/envoy -rs
+
+bench: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m bench all
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

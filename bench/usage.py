@@ -25,10 +25,19 @@ class CpuTime(NamedTuple):
         return CpuTime(self.user_s - before.user_s, self.system_s - before.system_s)
 
 
+def family(process: int) -> Iterator[int]:
+    """A process and all its children, and theirs."""
+    yield process
+    for children in (_PROC / str(process) / "task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in children.read_text().split():
+                yield from family(int(child))
+
+
 def cpu_time(process: int) -> CpuTime:
     """What a process and all its children have used so far."""
     user = system = 0
-    for one in _family(process):
+    for one in family(process):
         with suppress(FileNotFoundError):
             spent = parse_stat((_PROC / str(one) / "stat").read_text())
             user, system = user + spent[0], system + spent[1]
@@ -69,7 +78,7 @@ def parse_machine(text: str) -> tuple[int, int]:
 
 def memory_bytes(process: int) -> int:
     """The memory that a process and its children have allocated: not that of the programs' files."""
-    return sum(parse_allocated((_PROC / str(one) / "status").read_text()) for one in _family(process))
+    return sum(parse_allocated((_PROC / str(one) / "status").read_text()) for one in family(process))
 
 
 def parse_allocated(text: str) -> int:
@@ -77,11 +86,3 @@ def parse_allocated(text: str) -> int:
     found = re.search(r"^RssAnon:\s+(\d+) kB$", text, re.MULTILINE)
     assert found is not None, "every process has memory"
     return 1024 * int(found[1])
-
-
-def _family(process: int) -> Iterator[int]:
-    yield process
-    for children in (_PROC / str(process) / "task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            for child in children.read_text().split():
-                yield from _family(int(child))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from bench.peers import PEERS
+from bench.usage import family
 
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
@@ -33,6 +37,34 @@ def test_proxies_compares_those_that_are_here(tmp_path: Path) -> None:
     assert measured["user_us"] > 0
     assert measured["errors"] == 0
     assert ("nginx" in case["rounds"]) == bool(shutil.which("nginx"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_started_is_ended_when_a_run_is_broken_off(number: signal.Signals) -> None:
+    options = ["--cases", "get-32", "--only", "meshproxy", "--python", sys.executable]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "proxies", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        started = wait_for_wrk(process.pid)
+        process.send_signal(number)
+        assert process.wait(_PATIENCE_S) == 1
+        assert not [pid for pid in started if Path("/proc", str(pid)).exists()]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_wrk(process: int) -> list[int]:
+    """All processes of a run, once it loads a proxy: itself, the origin, the proxy, wrk, in any order."""
+    give_up = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < give_up:
+        with suppress(OSError):
+            found = list(family(process))
+            if "wrk" in [Path("/proc", str(pid), "comm").read_text().strip() for pid in found]:
+                return found[1:]
+        time.sleep(0.01)
+    raise AssertionError("the run has not begun")
 
 
 def test_scale_measures_a_dimension(tmp_path: Path) -> None:
