@@ -289,11 +289,25 @@ LbPolicy = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"]
 
 
 @dataclass(frozen=True, slots=True)
+class Locality:
+    """Where a proxy or an endpoint runs; empty is unknown."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server of a cluster. `weight` is relative to the other endpoints' weights, at least 1."""
+    """One server of a cluster. `weight` is relative to the other endpoints' weights, at least 1.
+
+    Those of `priority` 0 are asked first; others stand by. Priorities count from 0 without a gap.
+    """
 
     address: Address
     weight: int = 1
+    locality: Locality = Locality()
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +315,8 @@ class Cluster:
     """A set of equal servers. With `STRICT_DNS`, each endpoint's name stands for every address it resolves to.
 
     With `DYNAMIC_FORWARD_PROXY` there are no endpoints: each request goes where its own authority says.
+
+    Where fewer than `healthy_panic_threshold` percent of the endpoints are healthy, all of them serve; with 0, never.
     """
 
     name: str
@@ -308,6 +324,7 @@ class Cluster:
     type: DiscoveryType = "STATIC"
     lb_policy: LbPolicy = "LEAST_REQUEST"
     connect_timeout_s: float = 10.0
+    healthy_panic_threshold: float = 0.0
     origin: Origin | None = field(default=None, compare=False)
 
 

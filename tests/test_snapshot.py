@@ -100,7 +100,8 @@ def test_a_snapshot_is_dumped_as_json_in_which_alternatives_are_named() -> None:
     assert answer["match"]["path"] == {"@type": "Regex", "value": "/d.*"}
     assert answer["action"] == {"@type": "DirectResponseAction", "status": 200, "body": "é\\xff"}
     (cluster,) = dumped["clusters"]
-    assert cluster["endpoints"][1] == {"address": {"@type": "Pipe", "path": "/s"}, "weight": 3}
+    assert cluster["endpoints"][1]["address"] == {"@type": "Pipe", "path": "/s"}
+    assert cluster["endpoints"][1]["weight"] == 3
 
 
 def test_an_empty_snapshot_is_dumped_too() -> None:

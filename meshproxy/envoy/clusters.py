@@ -6,9 +6,9 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.pro
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from ..snapshot import Cluster, Endpoint, Pipe
+from ..snapshot import Cluster, Endpoint, Locality, Pipe
 from .fields import Inexpressible, Message, address, limit, typed
 
 _DNS_REFRESH = "5s"  # as often as we look names up
@@ -67,11 +67,28 @@ def _discovery(config: Cluster, dns_cache: Message | None) -> Message:
         "type": config.type,
         **({"dns_lookup_family": "V4_PREFERRED", "dns_refresh_rate": _DNS_REFRESH} if by_name else {}),
         "lb_policy": config.lb_policy,
-        "load_assignment": {
-            "cluster_name": config.name,
-            "endpoints": [{"lb_endpoints": [_endpoint(one) for one in config.endpoints]}] if config.endpoints else [],
-        },
+        "common_lb_config": {"healthy_panic_threshold": {"value": config.healthy_panic_threshold}},
+        "load_assignment": {"cluster_name": config.name, "endpoints": list(_localities(config.endpoints))},
     }
+
+
+def _localities(endpoints: Iterable[Endpoint]) -> Iterator[Message]:
+    """`config.endpoint.v3.LocalityLbEndpoints`, one for each locality and priority."""
+    together: dict[tuple[Locality, int], list[Endpoint]] = {}
+    for endpoint in endpoints:
+        together.setdefault((endpoint.locality, endpoint.priority), []).append(endpoint)
+    for (locality, priority), those in together.items():
+        yield {
+            **({"locality": _locality(locality)} if locality != Locality() else {}),
+            **({"priority": priority} if priority else {}),
+            "lb_endpoints": [_endpoint(one) for one in those],
+        }
+
+
+def _locality(locality: Locality) -> Message:
+    """`config.core.v3.Locality`"""
+    fields = {"region": locality.region, "zone": locality.zone, "sub_zone": locality.sub_zone}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _refuse_address(endpoint: Endpoint, config: Cluster) -> None:

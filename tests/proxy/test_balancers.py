@@ -11,15 +11,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from meshproxy.proxy.upstream.balancers import Balancer, balancer
+from meshproxy.proxy.upstream.balancers import Balancer, Chance, load_balancer
 from meshproxy.proxy.upstream.host import Host
-from meshproxy.snapshot import LbPolicy, SocketAddress
+from meshproxy.snapshot import Cluster, LbPolicy, SocketAddress
 
 from .chi_squared import fits
+from .made import made_request
 
 
 def hosts(*weights: int) -> list[Host]:
     return [Host(SocketAddress("192.0.2.1", 8000 + number), weight) for number, weight in enumerate(weights)]
+
+
+def balancer(policy: LbPolicy, among: list[Host], chance: Chance) -> Balancer:
+    return load_balancer(Cluster("c", (), lb_policy=policy), among, chance)
 
 
 def chances(*numbers: float) -> Callable[[], float]:
@@ -30,7 +35,8 @@ def chances(*numbers: float) -> Callable[[], float]:
 
 def picks(balancer: Balancer, among: list[Host], count: int) -> str:
     """The numbers of the hosts picked, as digits."""
-    return "".join(str(among.index(balancer.pick())) for _ in range(count))
+    request = made_request()
+    return "".join(str(among.index(picked)) for _ in range(count) if (picked := balancer.pick(request)) is not None)
 
 
 def counts(picked: str, number: int) -> list[int]:

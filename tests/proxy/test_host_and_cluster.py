@@ -9,9 +9,9 @@ import pytest
 from meshproxy.proxy.http.failures import NO_HEALTHY_UPSTREAM, Failure
 from meshproxy.proxy.http.http1_client import Http1ClientConnection
 from meshproxy.proxy.upstream.cluster import Cluster
-from meshproxy.proxy.upstream.host import Host
+from meshproxy.proxy.upstream.host import HealthFlag, Host
 from meshproxy.snapshot import Cluster as ClusterConfig
-from meshproxy.snapshot import Endpoint, LbPolicy, Pipe, SocketAddress
+from meshproxy.snapshot import Endpoint, LbPolicy, Locality, Pipe, SocketAddress
 from meshproxy.telemetry.metrics import ClusterStats
 
 from .made import made_request
@@ -122,6 +122,27 @@ def test_a_new_weight_is_taken_on() -> None:
     under_test.update_hosts([Endpoint(A, 3), Endpoint(B, 1)])
 
     assert (under_test.hosts[0], host.weight) == (host, 3)
+
+
+def test_a_host_is_where_its_endpoint_is() -> None:
+    here, there = Locality("eu", "a"), Locality("us")
+    under_test = cluster(Endpoint(A, locality=here), Endpoint(B, locality=there, priority=1))
+
+    assert [(host.locality, host.priority) for host in under_test.hosts] == [(here, 0), (there, 1)]
+
+
+async def test_a_change_of_health_counts_from_the_refresh_on() -> None:
+    under_test = cluster(Endpoint(A))
+    (host,) = under_test.hosts
+    host.health_flags |= HealthFlag.FAILED_ACTIVE_HC | HealthFlag.FAILED_OUTLIER_CHECK
+
+    under_test.refresh()
+    with pytest.raises(Failure) as caught:
+        await under_test(made_request())
+    host.health_flags &= ~HealthFlag.FAILED_ACTIVE_HC
+
+    assert caught.value.kind is NO_HEALTHY_UPSTREAM
+    assert not host.healthy
 
 
 def test_unix_sockets_and_addresses_are_told_apart() -> None:

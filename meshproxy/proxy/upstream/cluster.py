@@ -9,7 +9,7 @@ from ... import snapshot
 from ...telemetry.metrics import ClusterStats
 from ..http.failures import NO_HEALTHY_UPSTREAM, Failure
 from ..http.message import Request, Response, set_header
-from .balancers import Balancer, Chance, balancer
+from .balancers import Chance, load_balancer
 from .host import Host
 
 # RFC 9110, section 9.2.2: sending one of these twice does no more than sending it once.
@@ -26,7 +26,7 @@ class Cluster:
         self.stats = stats
         self.hosts: list[Host] = []
         self._chance = chance
-        self._balancer: Balancer | None = None
+        self.refresh()
         if config.type == "STATIC":
             self.update_hosts(config.endpoints)
 
@@ -43,11 +43,17 @@ class Cluster:
         for endpoint in _first_of_each_address(endpoints):
             host = known.pop(endpoint.address, None) or Host(endpoint.address)
             host.weight = endpoint.weight
+            host.locality = endpoint.locality
+            host.priority = endpoint.priority
             hosts.append(host)
         for host in known.values():
             host.remove()
         self.hosts = hosts
-        self._balancer = balancer(self.config.lb_policy, hosts, self._chance) if hosts else None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Balance over the hosts as they are now. To be called when the health of any of them has changed."""
+        self._balancer = load_balancer(self.config, self.hosts, self._chance)
 
     def close(self) -> None:
         """Have no hosts any more, and close what is idle."""
@@ -55,9 +61,9 @@ class Cluster:
 
     async def __call__(self, request: Request) -> Response:
         request.upstream_cluster = self.config.name
-        if self._balancer is None:
+        host = self._balancer.pick(request)
+        if host is None:
             raise Failure(NO_HEALTHY_UPSTREAM)
-        host = self._balancer.pick()
         request.upstream_host = host.name
         stats = self.stats
         stats.requests_active += 1

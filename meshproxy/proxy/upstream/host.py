@@ -6,14 +6,22 @@ of the host to the end of the response's body, so that a balancer sees those tha
 
 from __future__ import annotations
 
+import enum
 import os
 
 import trio
 
-from ...snapshot import Address
+from ...snapshot import Address, Locality
 from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, Failure
 from ..http.http1_client import Http1ClientConnection
 from ..transport import connect
+
+
+class HealthFlag(enum.Flag):
+    """Why a host gets no requests. The names are those in Envoy's `/clusters`."""
+
+    FAILED_ACTIVE_HC = enum.auto()
+    FAILED_OUTLIER_CHECK = enum.auto()
 
 
 class Host:
@@ -26,8 +34,11 @@ class Host:
         "connections",
         "connections_total",
         "errors",
+        "health_flags",
         "idle",
+        "locality",
         "name",
+        "priority",
         "removed",
         "requests",
         "weight",
@@ -37,6 +48,10 @@ class Host:
         self.address = address
         self.name = str(address)
         self.weight = weight
+        self.locality = Locality()
+        self.priority = 0
+        self.health_flags = HealthFlag(0)
+        """Whoever changes them lets the cluster `refresh`: only then do they count."""
         self.removed = False
         self.active = 0
         self.idle: list[Http1ClientConnection] = []
@@ -48,6 +63,11 @@ class Host:
 
     def __repr__(self) -> str:
         return f"<Host {self.name}: {self.active} active, {len(self.idle)} of {self.connections} connections idle>"
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing is known against it."""
+        return not self.health_flags
 
     def take_idle(self, replayable: bool) -> Http1ClientConnection | None:
         """An idle connection that the host has not closed, as far as this end can know.

@@ -1,36 +1,13 @@
-"""The policies that choose a host, as Envoy's do
-(https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers).
-
-A balancer is made for a fixed list of hosts, none of them removed, and has one method: `pick`. Chance is passed in.
-"""
+"""The policies that mind the host alone: which is next, which has the least to do. Each is for at least one host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heapify, heapreplace
-from typing import Protocol
 
-from ...snapshot import LbPolicy
-from .host import Host
-
-Chance = Callable[[], float]
-"""A random number from [0, 1)."""
-
-
-class Balancer(Protocol):
-    def pick(self) -> Host: ...
-
-
-def balancer(policy: LbPolicy, hosts: Sequence[Host], chance: Chance) -> Balancer:
-    """The balancer for a policy and at least one host."""
-    weighted = len({host.weight for host in hosts}) > 1
-    match policy:
-        case "LEAST_REQUEST":
-            return WeightedLeastRequest(hosts, chance) if weighted else LeastRequest(hosts, chance)
-        case "ROUND_ROBIN":
-            return WeightedRoundRobin(hosts, chance) if weighted else RoundRobin(hosts, chance)
-        case "RANDOM":
-            return Random(hosts, chance)
+from ...http.message import Request
+from ..host import Host
+from .balancer import Chance
 
 
 class LeastRequest:
@@ -41,7 +18,7 @@ class LeastRequest:
         self._count = len(hosts)
         self._chance = chance
 
-    def pick(self) -> Host:
+    def pick(self, request: Request, attempt: int = 0) -> Host:
         first = self._hosts[int(self._chance() * self._count)]
         second = self._hosts[int(self._chance() * self._count)]
         return second if second.active < first.active else first
@@ -54,7 +31,7 @@ class RoundRobin:
         self._hosts = hosts
         self._next = int(chance() * len(hosts))
 
-    def pick(self) -> Host:
+    def pick(self, request: Request, attempt: int = 0) -> Host:
         host = self._hosts[self._next]
         self._next = (self._next + 1) % len(self._hosts)
         return host
@@ -67,7 +44,7 @@ class Random:
         self._hosts = hosts
         self._chance = chance
 
-    def pick(self) -> Host:
+    def pick(self, request: Request, attempt: int = 0) -> Host:
         return self._hosts[int(self._chance() * len(self._hosts))]
 
 
@@ -82,9 +59,12 @@ class _EarliestDeadlineFirst:
         heapify(self._turns)
         self._order = len(hosts)
         for _ in range(int(chance() * len(hosts))):
-            self.pick()
+            self._take_turn()
 
-    def pick(self) -> Host:
+    def pick(self, request: Request, attempt: int = 0) -> Host:
+        return self._take_turn()
+
+    def _take_turn(self) -> Host:
         deadline, _, host = self._turns[0]
         # Of equal deadlines, the one that has waited longer comes first.
         heapreplace(self._turns, (deadline + 1 / self._weight(host), self._order, host))
