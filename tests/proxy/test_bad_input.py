@@ -36,7 +36,7 @@ REFUSED = {
     "not HTTP": (b"hello there\r\n\r\n", 400, "not_an_HTTP_request"),
     "a TLS greeting": (bytes.fromhex("16030100a5010000a10303") + bytes(100), 400, "http1."),
     "another protocol": (b"GET / RTSP/1.0\r\nHost: h\r\n\r\n", 400, "not_an_HTTP_request"),
-    "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 400, "2.0"),
+    "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 426, "low_version"),
     "HTTP/0.9": (b"GET /\r\n\r\n", 400, "not_an_HTTP_request"),
     "two Hosts": (b"GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400, "two_Hosts"),
     "no Host": (b"GET / HTTP/1.1\r\nX-A: 1\r\n\r\n", 400, "missing_host_header"),

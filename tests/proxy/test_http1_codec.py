@@ -24,6 +24,7 @@ from meshproxy.proxy.http.failures import (
     CONNECTION_HEADER_REJECTED,
     HEADERS_TOO_LARGE,
     INVALID_AUTHORITY,
+    LOW_VERSION,
     MISSING_HOST,
     PROTOCOL_ERROR,
     TOO_MANY_HEADERS,
@@ -341,9 +342,11 @@ def test_a_request_head_is_read_or_refused_the_same_however_it_is_cut() -> None:
         seen["refused" if isinstance(expected, Kind) else "read" if expected else "incomplete"] += 1
         if expected is None:
             # What no further byte can mend may be refused before the rest has come.
-            assert outcome_of_pieces(pieces) in (None, BAD_REQUEST)
+            assert outcome_of_pieces(pieces) in (None, BAD_REQUEST, LOW_VERSION)
         else:
-            assert outcome_of_pieces(pieces) == expected
+            # Of several faults, the first to be complete decides.
+            found = outcome_of_pieces(pieces)
+            assert found == expected or (found, expected) == (LOW_VERSION, BAD_REQUEST)
 
     agree()
     assert seen["read"] > 50
@@ -636,14 +639,11 @@ STRICTER_THAN_ENVOY: list[tuple[str, bytes, Kind, str]] = [
     ("no Host", lines(b"GET / HTTP/1.1", b"X: 1"), MISSING_HOST, "missing_host"),
     ("no Host beside a URL", lines(b"GET http://h/ HTTP/1.1"), MISSING_HOST, "missing_host"),
     ("no Host in HTTP/1.0", lines(b"GET / HTTP/1.0"), MISSING_HOST, "missing_host"),
+    ("no Host beside an asterisk in HTTP/1.0", lines(b"OPTIONS * HTTP/1.0"), MISSING_HOST, "missing_host"),
     ("fragment in the target", target(b"/a#f"), BAD_REQUEST, "fragment"),
     ("fragment behind the query", target(b"/a?q#f"), BAD_REQUEST, "fragment"),
     ("fragment in a URL", target(b"http://h/a#f"), BAD_REQUEST, "fragment"),
     ("HTTP/0.9 without a version", lines(b"GET /"), BAD_REQUEST, "not_an_HTTP_request_line"),
-    ("HTTP/0.9", lines(b"GET / HTTP/0.9", b"Host: h"), BAD_REQUEST, "HTTP_version_0.9"),
-    ("HTTP/1.2", lines(b"GET / HTTP/1.2", b"Host: h"), BAD_REQUEST, "HTTP_version_1.2"),
-    ("HTTP/2.0", lines(b"GET / HTTP/2.0", b"Host: h"), BAD_REQUEST, "HTTP_version_2.0"),
-    ("the HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BAD_REQUEST, "HTTP_version_2.0"),
     ("two spaces in the request line", lines(b"GET  / HTTP/1.1", b"Host: h"), BAD_REQUEST, "request_line"),
     ("tab in the request line", lines(b"GET\t/ HTTP/1.1", b"Host: h"), BAD_REQUEST, "request_line"),
     ("space behind the version", lines(b"GET / HTTP/1.1 ", b"Host: h"), BAD_REQUEST, "request_line"),
@@ -841,20 +841,56 @@ def test_whether_the_connection_serves_another_request(version: bytes, fields: l
 
 
 @pytest.mark.parametrize(
-    ("fields", "upgrade"),
+    "data",
     [
-        ([b"Connection: Upgrade", b"Upgrade: WebSocket"], b"WebSocket"),
-        ([b"Connection: keep-alive, upgrade", b"Upgrade: websocket"], b"websocket"),
-        ([b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMA"], b"h2c"),
-        ([b"Upgrade: websocket"], b""),
-        ([b"Connection: keep-alive", b"Upgrade: websocket"], b""),
-        ([b"Connection: Upgrade"], b""),
+        lines(b"GET / HTTP/0.9", b"Host: h"),
+        lines(b"GET / HTTP/1.2", b"Host: h"),
+        lines(b"GET / HTTP/2.0", b"Host: h"),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-def test_an_upgrade_takes_both_fields(fields: list[bytes], upgrade: bytes) -> None:
+def test_another_version_of_http_is_answered_as_istio_answers_it(data: bytes) -> None:
+    failure = refused(data)
+
+    assert (failure.kind.status, failure.details[:18]) == (426, "low_version:_HTTP/")
+
+
+def test_a_url_needs_no_host_beside_it_in_http_1_0() -> None:
+    head = read(lines(b"GET http://h:81/a HTTP/1.0"))
+
+    assert (head.path, head.authority) == (b"/a", b"h:81")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"connection", b"Upgrade"), (b"upgrade", b"WebSocket")],
+        [(b"connection", b"keep-alive, upgrade, x-a"), (b"x-a", b"1"), (b"upgrade", b"websocket")],
+    ],
+)
+def test_the_fields_of_an_upgrade_are_left_as_they_were_written(fields: Headers) -> None:
+    head = read(get(*(b": ".join(field) for field in fields)))
+
+    assert (head.upgrade, head.headers) == (fields[-1][1], fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMA"],
+        [b"Upgrade: websocket"],
+        [b"Connection: keep-alive", b"Upgrade: websocket"],
+        [b"Connection: Upgrade"],
+    ],
+)
+def test_an_upgrade_takes_both_fields_and_is_not_to_h2c(fields: list[bytes]) -> None:
     head = read(get(*fields))
 
-    assert (head.upgrade, head.headers) == (upgrade, [])
+    assert (head.upgrade, head.headers) == (b"", [])
+
+
+def test_of_several_protocols_none_is_chosen() -> None:
+    assert read(get(b"Connection: Upgrade", b"Upgrade: foo", b"Upgrade: websocket")).upgrade == b"foo,websocket"
 
 
 def response(*fields: bytes, status: bytes = b"200 OK") -> bytes:
@@ -871,6 +907,7 @@ def test_a_plain_response_is_read() -> None:
 
 
 BROKEN_RESPONSES: list[tuple[str, bytes]] = [
+    ("nothing", b"\r\n\r\n"),
     ("garbage", b"garbage\r\n\r\n"),
     ("status of two digits", lines(b"HTTP/1.1 99 x")),
     ("status of four digits", lines(b"HTTP/1.1 2000 x")),

@@ -29,8 +29,8 @@ async def test_an_upgrade_is_relayed_both_ways_until_the_client_has_no_more_to_s
         client = await proxy.client()
         await client.send(UPGRADE)
         assert stable(await client.read_until(b"\r\n\r\n")) == (
-            b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: z\r\ndate: <DATE>\r\nserver: meshproxy\r\n"
-            b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+            b"sec-websocket-accept: z\r\ndate: <DATE>\r\nserver: meshproxy\r\n\r\n"
         )
         assert await client.read(5) == b"hello"
         for word in (b"ping", GET):
@@ -42,7 +42,7 @@ async def test_an_upgrade_is_relayed_both_ways_until_the_client_has_no_more_to_s
         (line,) = await proxy.logged()
         assert (line.status, line.received, line.sent) == (101, 4 + len(GET), 5 + 4 + len(GET) + 3)
         request, _, said = server.received[0].partition(b"\r\n\r\n")
-        assert b"\r\nconnection: upgrade\r\nupgrade: websocket" in request
+        assert b"\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket" in request
         assert said == b"ping" + GET
 
 
@@ -110,19 +110,23 @@ async def test_what_a_client_says_early_is_kept_until_the_upstream_agrees() -> N
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    ("refusal", "body"),
     [
-        b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+        (b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", b"no"),
+        (b"HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", b"no"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno", b""),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", b""),
     ],
-    ids=["403", "200"],
+    ids=["403", "404 in chunks", "200", "200 in chunks"],
 )
-async def test_a_refused_upgrade_ends_the_connection_and_what_was_said_early_reaches_nobody(refusal: bytes) -> None:
+async def test_a_refused_upgrade_ends_the_connection_and_what_was_said_early_reaches_nobody(
+    refusal: bytes, body: bytes
+) -> None:
     async with backend(answers(refusal)) as server, gateway(snapshot(server)) as proxy:
         client = await proxy.client()
         await client.send(UPGRADE + GET)
         answer = await client.response()
-        assert (answer.status, answer.body, answer.header("connection")) == (int(refusal[9:12]), b"no", "close")
+        assert (answer.status, answer.body, answer.header("connection")) == (int(refusal[9:12]), body, "close")
         assert await client.read_all() == b""
         assert [received.count(b"GET") for received in server.received] == [1]
         (line,) = await proxy.logged()

@@ -33,6 +33,7 @@ ABSOLUTE_HTTPS_ON_PLAINTEXT = Kind(403, "DPE", "http1.https_url_on_plaintext_con
 HEADERS_TOO_LARGE = Kind(431, "DPE", "http1.headers_too_large", "Request Header Fields Too Large")
 TOO_MANY_HEADERS = Kind(431, "DPE", "http1.too_many_headers", "Request Header Fields Too Large")
 REQUEST_HEADER_TIMEOUT = Kind(408, "", "request_header_timeout", "request header timeout")
+LOW_VERSION = Kind(426, "DPE", "low_version", "Upgrade Required")
 UNSUPPORTED_TRANSFER_ENCODING = Kind(501, "DPE", "http1.invalid_transfer_encoding", "Not Implemented")
 
 PATH_NORMALIZATION_FAILED = Kind(400, "", "path_normalization_failed")

@@ -17,7 +17,6 @@ from .http1_bodies import UNTIL_CLOSE, BodyError
 from .http1_codec import (
     CHUNKED_LINE,
     NO_CONTENT_LINE,
-    UPGRADE_LINES,
     HeadLimits,
     ResponseHead,
     ResponseHeads,
@@ -26,10 +25,10 @@ from .http1_codec import (
     request_head,
 )
 from .http1_connection import Http1Connection, ReceivedBody
-from .message import Body, Request, Response, header
+from .message import Body, Request, Response, header, remove_headers
 
-# Upstreams are trusted with larger heads than clients are; Envoy too takes more than 60 KiB from them.
-_RESPONSE_LIMITS = HeadLimits(max_bytes=256 * 1024, max_fields=100)
+_CONTENT_LENGTH = frozenset((b"content-length",))
+_RESPONSE_LIMITS = HeadLimits(max_bytes=80 * 1024, max_fields=100)  # Envoy's
 
 # Of these, a request without a body is written without a Content-Length; of others, with one of 0, as Envoy does.
 _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
@@ -98,7 +97,7 @@ class Http1ClientConnection(Http1Connection):
     async def _send_streaming(self, request: Request, body: Body) -> None:
         self._request_sent = False
         chunked = body.length is None and not request.upgrade
-        extra = CHUNKED_LINE if chunked else UPGRADE_LINES % request.upgrade if request.upgrade else b""
+        extra = CHUNKED_LINE if chunked else b""
         head = request_head(request.method, request.path, request.authority, request.headers, extra)
         try:
             await self.transport.send(head)
@@ -168,6 +167,10 @@ class Http1ClientConnection(Http1Connection):
     def _response(self, request: Request, head: ResponseHead) -> Response:
         self._keep_alive = self._keep_alive and head.keep_alive
         framing = head.framing
+        if request.upgrade and 200 <= head.status < 300:
+            # The client expects a 101 and would not know what to make of this body: Envoy too tells the status alone.
+            self.finish(False)
+            return Response(head.status, remove_headers(head.headers, _CONTENT_LENGTH))
         headers = [*head.headers]
         if framing == 0:
             self.finish(True)

@@ -25,6 +25,7 @@ from .failures import (
     CONNECTION_HEADER_REJECTED,
     HEADERS_TOO_LARGE,
     INVALID_AUTHORITY,
+    LOW_VERSION,
     MISSING_HOST,
     PROTOCOL_ERROR,
     TOO_MANY_HEADERS,
@@ -54,7 +55,8 @@ class RequestHead(NamedTuple):
     """A request line and its fields, those of the connection taken out. `headers` belong to the reader: copy to change.
 
     `path` is the target in origin-form; `authority` is from Host, or from a target in absolute-form. `framing` tells
-    how long the body is, and is never `UNTIL_CLOSE`. `upgrade` is the protocol the client would rather speak.
+    how long the body is, and is never `UNTIL_CLOSE`. `upgrade` is the protocol the client would rather speak; where
+    there is one, the fields that ask for it are left in.
     """
 
     method: bytes
@@ -146,7 +148,7 @@ class ResponseHeads:
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
-        self._last_bytes = b""
+        self._last_bytes = _HEAD_END  # which is in no head
         self._last = ResponseHead(0, [], 0, False)
 
     def read(self, data: bytes, request_method: bytes, searched: int = 0) -> tuple[ResponseHead, int] | None:
@@ -308,7 +310,7 @@ def _check_request_line(line: bytes) -> None:
         raise bad_request("not an HTTP request line")
     target, major, minor = match.groups()
     if major != b"1" or minor not in (b"0", b"1"):
-        raise bad_request(f"HTTP version {major.decode()}.{minor.decode()} is not spoken here")
+        raise Failure(LOW_VERSION, f"{LOW_VERSION.details}:_HTTP/{major.decode()}.{minor.decode()}")
     if b"#" in target:
         raise bad_request("fragment in the request target")
 
@@ -323,6 +325,8 @@ _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tr
 _TAKEN_FROM_REQUEST = _HOP_BY_HOP | {b"host"}
 _OF_THE_CONNECTION = _HOP_BY_HOP | {b"content-length", b"te"}
 _PLAIN_CONNECTIONS = ([b"keep-alive"], [b"close"])
+# Both sides of an upgrade have to read these of each other: they are passed on as they were written, as in Envoy.
+_UPGRADE = frozenset((b"connection", b"upgrade"))
 # A sender may name fields of its own in Connection, to have them removed. It cannot have the framing removed; `te` has
 # rules of its own; and what Envoy refuses to have removed by a client, we refuse too.
 _NEVER_NOMINATED = frozenset((b"content-length", b"te", b"close"))
@@ -352,7 +356,11 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
     fields = dict(headers)
     authority = fields.get(b"host")
     if authority is None:
-        raise Failure(MISSING_HOST)
+        # RFC 9112, section 3.2: HTTP/1.1 requires it; in HTTP/1.0 a URL is enough.
+        if not (http10 and _ABSOLUTE_FORM.match(target)):
+            raise Failure(MISSING_HOST)
+        authority = fields[b"host"] = b""
+        headers = [*headers, (b"host", b"")]
     if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
         raise bad_request("two Hosts")
     path = target
@@ -378,8 +386,9 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
         if tokens not in _PLAIN_CONNECTIONS:
             taken = taken | _nominated(tokens)
         keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
-        if b"upgrade" in tokens:
-            upgrade = fields.get(b"upgrade", b"")
+        if b"upgrade" in tokens and not (http10 or framing):
+            upgrade = _upgrade(headers)
+            taken = _TAKEN_FROM_REQUEST - _UPGRADE if upgrade else taken
     if b"proxy-connection" in fields and b"close" in comma_separated(headers, b"proxy-connection"):
         keep_alive = False
     headers = [field for field in headers if field[0] not in taken]
@@ -398,6 +407,12 @@ def _nominated(tokens: list[bytes]) -> frozenset[bytes]:
         if token == b"host":
             raise Failure(MISSING_HOST)
     return frozenset(tokens) - _NEVER_NOMINATED
+
+
+def _upgrade(headers: Headers) -> bytes:
+    """The protocol that the client would rather speak; h2c is not offered, and passed over in silence as in Envoy."""
+    protocol = b",".join([value for name, value in headers if name == b"upgrade"])
+    return b"" if protocol.lower() == b"h2c" else protocol
 
 
 def _with_te_of_trailers_only(headers: Headers) -> Headers:
@@ -462,6 +477,8 @@ def _response_head(status: int, http11: bool, headers: Headers, request_method: 
         tokens = connection_tokens(headers)
         keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
         taken = _HOP_BY_HOP if tokens in _PLAIN_CONNECTIONS else _HOP_BY_HOP | (frozenset(tokens) - _NEVER_NOMINATED)
+        if status == 101:
+            taken -= _UPGRADE
         headers = [field for field in headers if field[0] not in taken]
     # RFC 9112, section 6.3, rules 1 and 2: these have no body, whatever their fields say.
     if status < 200 or status == 204:
@@ -527,7 +544,6 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 NO_CONTENT_LINE = b"content-length: 0\r\n"
 CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
-UPGRADE_LINES = b"connection: upgrade\r\nupgrade: %b\r\n"
 
 
 def request_head(method: bytes, path: bytes, authority: bytes, headers: Headers, extra: bytes = b"") -> bytes:

@@ -31,7 +31,6 @@ from .http1_bodies import UNTIL_CLOSE, BodyError
 from .http1_codec import (
     CHUNKED_LINE,
     NO_CONTENT_LINE,
-    UPGRADE_LINES,
     RequestHead,
     RequestHeads,
     bad_request,
@@ -244,10 +243,7 @@ class Http1ServerConnection(Http1Connection):
         chunked = body.length is None and not request.http10 and not upgraded
         ends_with_close = body.length is None and not chunked
         keep_alive = keep_alive and not ends_with_close
-        if upgraded:
-            extra = UPGRADE_LINES % request.upgrade
-        else:
-            extra = _connection_line(request, keep_alive) + (CHUNKED_LINE if chunked else b"")
+        extra = b"" if upgraded else _connection_line(request, keep_alive) + (CHUNKED_LINE if chunked else b"")
         whole = False
 
         def sent(count: int) -> None:
@@ -317,7 +313,7 @@ def request_of(head: RequestHead, peer: bytes, peer_address: str, local_address:
     request.scheme = b"http"
     request.headers = head.headers
     request.body = b""
-    request.upgrade = b"" if head.http10 or head.framing or head.upgrade.lower() == b"h2c" else head.upgrade
+    request.upgrade = head.upgrade
     request.nursery = None
     request.http10 = head.http10
     request.protocol = b"HTTP/1.0" if head.http10 else b"HTTP/1.1"
