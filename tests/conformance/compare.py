@@ -93,7 +93,8 @@ def _messages(kind: str, envoy: Iterable[Message], ours: Iterable[Message]) -> I
     for number, (theirs, own) in enumerate(zip(envoy, ours, strict=False)):
         place = f"{kind} {number}"
         for field in fields(Message):
-            if field.name != "headers":
+            # How much of a body came that was broken off is a matter of time.
+            if field.name != "headers" and (field.name != "body" or theirs.whole or own.whole):
                 yield from _value(f"{place} {field.name}", getattr(theirs, field.name), getattr(own, field.name))
         for name in sorted(theirs.headers.keys() | own.headers.keys()):
             yield from _value(f"{place} header {name}", theirs.headers.get(name), own.headers.get(name))

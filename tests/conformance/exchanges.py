@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from meshproxy.mesh import OutboundPolicy, find_workload, sidecar_snapshot
 from meshproxy.snapshot import (
+    Address,
     Cluster,
     Endpoint,
     HttpConnectionManager,
@@ -21,15 +23,15 @@ from meshproxy.snapshot import (
     WeightedCluster,
 )
 
-from ..mesh.support import GATEWAY, service_entry, snapshot_of, virtual_service
+from ..mesh.support import GATEWAY, OUTBOUND, mesh_of, service_entry, snapshot_of, virtual_service
 
 CLIENT = "127.0.0.9"
 """Where requests come from: an address that no other test needs, and not the one that Envoy takes for its own."""
 
-BACKENDS = ("a", "b", "c")
-"""Every case has these, each a recording server of its own."""
+BACKENDS = ("a", "b", "c", "unix")
+"""Every case has these, each a recording server of its own; the last listens on a Unix domain socket."""
 
-Backends = Mapping[str, SocketAddress]
+Backends = Mapping[str, Address]
 Configuration = Callable[[Backends], Snapshot]
 
 
@@ -37,7 +39,7 @@ Configuration = Callable[[Backends], Snapshot]
 class Answer:
     """What a backend sends when a request has come: `pieces`, with `pause_s` between them, and then what it does.
 
-    `interim` is sent as soon as the head has come. With `early` the body is not read.
+    `interim` is sent as soon as the head has come. With `early` all of it is, and the body is not recorded.
     """
 
     pieces: tuple[bytes, ...]
@@ -55,8 +57,10 @@ DEFAULT_ANSWER = Answer((OK,))
 class Exchange:
     """What a client sends on a new connection, and what it expects to read.
 
-    The second and every later piece waits until something has come. `methods` has one for each response that is to
-    come. `tunnel` is how many bytes come after a 101.
+    It is sent to the `listener` of that place in the snapshot. The second and every later piece waits until something
+    has come. `<a>` in a piece stands for the port of backend `a`, and so on. `methods` has one for each response that
+    is to come. `tunnel` is how many bytes come after a 101; with `half_close` the client has no more to say once it has
+    them, but reads on.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Exchange:
     methods: tuple[str, ...] = ()
     tunnel: int = 0
     client: str = CLIENT
+    half_close: bool = False
+    listener: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ def exchange(
     methods: Sequence[str] = (),
     tunnel: int = 0,
     client: str = CLIENT,
+    half_close: bool = False,
 ) -> Exchange:
     """An exchange; without `methods` there is one request."""
     return Exchange(
@@ -97,6 +104,7 @@ def exchange(
         tuple(methods) or (pieces[0].lstrip().partition(b" ")[0].decode("latin-1"),),
         tunnel,
         client,
+        half_close,
     )
 
 
@@ -119,12 +127,31 @@ def rules(yaml: str, *more: str, hosts: str = "example.com") -> Configuration:
 
 def resources(*documents: str) -> Configuration:
     """What a gateway runs with these resources, a Gateway `gw`, and a service for each backend."""
+    return lambda backends: snapshot_of(GATEWAY, *services(backends), *documents)
+
+
+def beside(workload: str, *documents: str, outbound_policy: OutboundPolicy = "ALLOW_ANY") -> Configuration:
+    """What the sidecar of a workload runs with these resources and a service for each backend; its app is `a`.
+
+    The first listener is the outbound one, those of the workload's ports follow in their order.
+    """
 
     def configured(backends: Backends) -> Snapshot:
-        services = [service_entry(name, port=address.port) for name, address in backends.items()]
-        return snapshot_of(GATEWAY, *services, *documents)
+        mesh = mesh_of(*services(backends), *documents)
+        return sidecar_snapshot(
+            mesh,
+            workload=find_workload(mesh, workload),
+            app=backends["a"],
+            outbound=OUTBOUND,
+            outbound_policy=outbound_policy,
+        )
 
     return configured
+
+
+def services(backends: Backends) -> list[str]:
+    """A ServiceEntry for each backend, by its name."""
+    return [service_entry(name, port=one.port) for name, one in backends.items() if isinstance(one, SocketAddress)]
 
 
 def routed(*routes: Route, **http: Any) -> Configuration:

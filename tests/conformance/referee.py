@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -17,7 +18,7 @@ import trio
 from meshproxy.envoy import Message as EnvoyMessage
 from meshproxy.envoy import bootstrap
 from meshproxy.proxy.worker import Worker
-from meshproxy.snapshot import Route, RouteAction, Snapshot, SocketAddress
+from meshproxy.snapshot import Listener, Pipe, Route, RouteAction, Snapshot, SocketAddress
 
 from ..envoy.binary import command
 from ..proxy.support import Answer as Response
@@ -35,13 +36,14 @@ _PROBE = b"GET /probe HTTP/1.1\r\nhost: probe.invalid\r\n\r\n"
 
 def judge(cases: Sequence[Case], folder: Path) -> list[tuple[Case, list[Pair]]]:
     """Carry out every exchange with both proxies. Envoy's bootstrap and its log are kept in `folder`."""
-    return trio.run(_judge, cases, folder)
+    with tempfile.TemporaryDirectory() as sockets:
+        return trio.run(_judge, cases, folder, Path(sockets))
 
 
-async def _judge(cases: Sequence[Case], folder: Path) -> list[tuple[Case, list[Pair]]]:
+async def _judge(cases: Sequence[Case], folder: Path, sockets: Path) -> list[tuple[Case, list[Pair]]]:
     judged: list[tuple[Case, list[Pair]]] = []
     at_once = trio.CapacityLimiter(_CASES_AT_ONCE)
-    benches = [_Bench(case, f"case{number}") for number, case in enumerate(cases)]
+    benches = [_Bench(case, f"case{number}", sockets) for number, case in enumerate(cases)]
 
     async def carry_out(bench: _Bench, referee: Referee) -> None:
         async with at_once:
@@ -142,13 +144,14 @@ def _addresses(admin: str) -> dict[str, SocketAddress]:
 
 
 class Recorder:
-    """A backend: answers as told, and keeps every complete request."""
+    """A backend: answers as told, and keeps every complete request. It listens at a Unix socket if it has a `path`."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self.answer = DEFAULT_ANSWER
         self.received: list[Message] = []
-        self._socket = trio.socket.from_stdlib_socket(socket.create_server(("127.0.0.1", 0)))
-        self.address = SocketAddress(*self._socket.getsockname())
+        listening = socket.create_server(("127.0.0.1", 0)) if path is None else _unix_server(path)
+        self._socket = trio.socket.from_stdlib_socket(listening)
+        self.address = Pipe(str(path)) if path else SocketAddress(*self._socket.getsockname())
 
     async def run(self) -> None:
         """Accept connections until cancelled."""
@@ -169,8 +172,8 @@ class Recorder:
         answer = self.answer
         if answer.interim:
             await connection.send(answer.interim)
-        if not answer.early:
-            self.received.append(await _request(connection, head))
+        message = _request_head(head)
+        self.received.append(message if answer.early else await _whole(connection, message))
         for number, piece in enumerate(answer.pieces):
             if number:
                 await trio.sleep(answer.pause_s)
@@ -179,23 +182,36 @@ class Recorder:
             connection.reset()
         elif answer.pieces and answer.pieces[-1].startswith(b"HTTP/1.1 101"):
             await _echo(connection)
+        elif answer.early:
+            await _whole(connection, message)
         return answer.end == "keep"
 
 
-async def _request(connection: Peer, head: bytes) -> Message:
-    """A request as it came, decoded."""
+def _unix_server(path: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+    return listening
+
+
+def _request_head(head: bytes) -> Message:
+    """A request as it came, as far as its head tells of it."""
     line, *lines = head.decode("latin-1").split("\r\n")[:-2]
-    pairs = [_field(one) for one in lines]
-    fields = dict(pairs)
-    if "transfer-encoding" not in fields:
-        return Message(line, headers_of(pairs, {}), await connection.read(int(fields.get("content-length", 0))))
+    return Message(line, headers_of(map(_field, lines), {}))
+
+
+async def _whole(connection: Peer, request: Message) -> Message:
+    """The request with its body, decoded."""
+    if "transfer-encoding" not in request.headers:
+        [length] = request.headers.get("content-length", ("0",))
+        return replace(request, body=await connection.read(int(length)))
     body = b""
     while size := int((await connection.read_until(b"\r\n")).partition(b";")[0], 16):
         body += (await connection.read(size + 2))[:-2]
     trailers = []
     while (trailer := await connection.read_until(b"\r\n")) != b"\r\n":
         trailers.append(_field(trailer.decode("latin-1")))
-    return Message(line, headers_of(pairs, {}), body, tuple(trailers))
+    return replace(request, body=body, trailers=tuple(trailers))
 
 
 def _field(line: str) -> tuple[str, str]:
@@ -206,15 +222,16 @@ def _field(line: str) -> tuple[str, str]:
 async def _echo(connection: Peer) -> None:
     while data := await connection.read_some():
         await connection.send(data)
+    await connection.send(b"bye")
 
 
 class _Bench:
     """A case between its own backends."""
 
-    def __init__(self, case: Case, name: str) -> None:
+    def __init__(self, case: Case, name: str, sockets: Path) -> None:
         self.case = case
         self._name = name
-        self._recorders = {backend: Recorder() for backend in BACKENDS}
+        self._recorders = {backend: Recorder(sockets / name if backend == "unix" else None) for backend in BACKENDS}
 
     def start(self, nursery: trio.Nursery) -> None:
         for recorder in self._recorders.values():
@@ -228,8 +245,9 @@ class _Bench:
         )
 
     async def pair(self, exchange: Exchange, referee: Referee) -> Pair:
-        ours = await self._observe(exchange, referee.ours[self._name])
-        return Pair(exchange, await self._observe(exchange, referee.envoy[self._name]), ours)
+        listener = _listener_name(self._name, exchange.listener)
+        ours = await self._observe(exchange, referee.ours[listener])
+        return Pair(exchange, await self._observe(exchange, referee.envoy[listener]), ours)
 
     async def _observe(self, exchange: Exchange, proxy: SocketAddress) -> Observation:
         for recorder in self._recorders.values():
@@ -248,10 +266,13 @@ class _Bench:
         tunnel = stray = b""
         end: End = "closed"
         try:
-            await _send(client, exchange.pieces)
+            await _send(client, [self._addressed(piece) for piece in exchange.pieces])
             for method in exchange.methods:
                 await _read_response(client, method, responses, here)
             tunnel = await client.read(exchange.tunnel)
+            if exchange.half_close:
+                client.send_end()
+                tunnel += await client.read_all()
         except (EOFError, OSError):
             pass
         except trio.TooSlowError:
@@ -260,6 +281,12 @@ class _Bench:
         if end == "closed" and client.end is None:
             end, stray = await self._probe(client)
         return Observation(tuple(responses), received, tunnel, stray, end)
+
+    def _addressed(self, piece: bytes) -> bytes:
+        for name, recorder in self._recorders.items():
+            if isinstance(recorder.address, SocketAddress):
+                piece = piece.replace(b"<%b>" % name.encode(), b"%d" % recorder.address.port)
+        return piece
 
     def _received(self, here: dict[str, str]) -> tuple[tuple[str, Message], ...]:
         return tuple(
@@ -309,17 +336,27 @@ def _flat(message: Message) -> list[tuple[str, str]]:
 
 
 def _renamed(snapshot: Snapshot, name: str) -> Snapshot:
-    """A snapshot of one listener, called `name`, on any port; its clusters are called `name/...`."""
-    [listener] = snapshot.listeners
+    """The snapshot with its listeners on any port, and with names of its own for them and for its clusters."""
+    return Snapshot(
+        tuple(
+            _renamed_listener(listener, _listener_name(name, number), name)
+            for number, listener in enumerate(snapshot.listeners)
+        ),
+        tuple(replace(cluster, name=f"{name}/{cluster.name}") for cluster in snapshot.clusters),
+    )
+
+
+def _listener_name(name: str, number: int) -> str:
+    return f"{name}.{number}"
+
+
+def _renamed_listener(listener: Listener, own_name: str, name: str) -> Listener:
     config = listener.http.route_config
     hosts = tuple(
         replace(host, routes=tuple(_rerouted(route, name) for route in host.routes)) for host in config.virtual_hosts
     )
     manager = replace(listener.http, route_config=replace(config, virtual_hosts=hosts))
-    return Snapshot(
-        (replace(listener, name=name, address=_ANY_PORT, http=manager),),
-        tuple(replace(cluster, name=f"{name}/{cluster.name}") for cluster in snapshot.clusters),
-    )
+    return replace(listener, name=own_name, address=_ANY_PORT, http=manager)
 
 
 def _rerouted(route: Route, name: str) -> Route:

@@ -115,9 +115,10 @@ async def test_what_a_client_says_early_is_kept_until_the_upstream_agrees() -> N
         (b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", b"no"),
         (b"HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", b"no"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno", b""),
+        (b"HTTP/1.1 302 Found\r\ncontent-length: 2\r\n\r\nno", b""),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", b""),
     ],
-    ids=["403", "404 in chunks", "200", "200 in chunks"],
+    ids=["403", "404 in chunks", "200", "302", "200 in chunks"],
 )
 async def test_a_refused_upgrade_ends_the_connection_and_what_was_said_early_reaches_nobody(
     refusal: bytes, body: bytes

@@ -167,8 +167,8 @@ class Http1ClientConnection(Http1Connection):
     def _response(self, request: Request, head: ResponseHead) -> Response:
         self._keep_alive = self._keep_alive and head.keep_alive
         framing = head.framing
-        if request.upgrade and 200 <= head.status < 300:
-            # The client expects a 101 and would not know what to make of this body: Envoy too tells the status alone.
+        if request.upgrade and 200 <= head.status < 400:
+            # Neither the switch that was asked for nor an error: Envoy passes it on without its body.
             self.finish(False)
             return Response(head.status, remove_headers(head.headers, _CONTENT_LENGTH))
         headers = [*head.headers]

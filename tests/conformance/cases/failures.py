@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 from meshproxy.snapshot import Cluster, Endpoint, HeaderMutations, HeaderValue, Snapshot, SocketAddress
@@ -29,6 +30,26 @@ def _nobody_listens() -> Configuration:
     return configured
 
 
+def _nobody_answers() -> Configuration:
+    """All goes to a cluster where no connection is ever established."""
+
+    def configured(backends: Backends) -> Snapshot:
+        # A full backlog: the kernel answers no further SYN.
+        full = socket.create_server(("127.0.0.1", 0), backlog=0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        _held.extend((full, *fillers))
+        endpoint = Endpoint(SocketAddress(*full.getsockname()))
+        snapshot = routed(forward("deaf"))(backends)
+        return replace(snapshot, clusters=(*snapshot.clusters, Cluster("deaf", (endpoint,), connect_timeout_s=0.1)))
+
+    return configured
+
+
+_held: list[socket.socket] = []
+
 _ANY = (
     get("/"),
     get("/", _GRPC),
@@ -39,6 +60,7 @@ _ANY = (
 
 CASES = (
     Case("refused", _nobody_listens(), _ANY),
+    Case("connect timeout", _nobody_answers(), _ANY),
     Case("no endpoint", routed(forward("empty")), _ANY),
     Case("no cluster", routed(forward("unknown")), _ANY),
     Case("no route", routed(forward("a", replace(forward("a").match, case_sensitive=True))), (get("/"),)),
@@ -50,6 +72,9 @@ CASES = (
             _broken("reset before the head", end="reset"),
             _broken("closed in the head", b"HTTP/1.1 200 OK\r\ncontent-"),
             _broken("closed in the body", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", b"he"),
+            _broken("reset in the body", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", b"he", end="reset"),
+            _broken("reset in a chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"5", end="reset"),
+            _broken("slow", b"", b"HTTP/1.1 200", b" OK\r\ncontent-length: 2\r\n\r\n", b"o", b"k", end="keep"),
             _broken("closed in a chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"5\r\nhe"),
             _broken(
                 "closed before the last chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n"
@@ -74,8 +99,8 @@ CASES = (
             _broken("HTTP/2.0", b"HTTP/2.0 200 OK\r\ncontent-length: 0\r\n\r\n"),
             _broken("folded line", b"HTTP/1.1 200 OK\r\nx: 1\r\n 2\r\ncontent-length: 0\r\n\r\n"),
             _broken("only line feeds", b"HTTP/1.1 200 OK\ncontent-length: 0\n\n"),
-            _broken("a large head", b"HTTP/1.1 200 OK\r\nx: " + b"v" * 50_000 + b"\r\ncontent-length: 0\r\n\r\n"),
-            _broken("too large a head", b"HTTP/1.1 200 OK\r\nx: " + b"v" * 200_000 + b"\r\ncontent-length: 0\r\n\r\n"),
+            _broken("a large head", b"HTTP/1.1 200 OK\r\nx: " + b"v" * 81_800 + b"\r\ncontent-length: 0\r\n\r\n"),
+            _broken("too large a head", b"HTTP/1.1 200 OK\r\nx: " + b"v" * 82_000 + b"\r\ncontent-length: 0\r\n\r\n"),
             _broken("bad chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"zz\r\n"),
             _broken("more than its length", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokmore"),
         ),

@@ -173,6 +173,11 @@ CASES = (
             exchange(
                 "HTTP/1.0 that is kept alive", b"GET / HTTP/1.0\r\nhost: example.com\r\nconnection: keep-alive\r\n\r\n"
             ),
+            exchange("HTTP/1.0 with a bad name", b"GET / HTTP/1.0\r\nx y: 1\r\nhost: example.com\r\n\r\n"),
+            exchange(
+                "HTTP/1.0 with gzip",
+                b"POST / HTTP/1.0\r\nhost: example.com\r\ntransfer-encoding: gzip\r\n\r\n",
+            ),
             exchange(
                 "HTTP/1.0 with chunks",
                 b"POST / HTTP/1.0\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -59,6 +59,7 @@ CASES = (
         (
             exchange("names its own host", b"GET http://example.com/x HTTP/1.1\r\nhost: other.test\r\n\r\n"),
             exchange("without Host", b"GET http://example.com/x HTTP/1.1\r\n\r\n"),
+            exchange("without Host in HTTP/1.0", b"GET http://example.com/x HTTP/1.0\r\n\r\n"),
             exchange("scheme in upper case", b"GET HTTP://example.com/ HTTP/1.1\r\nhost: other.test\r\n\r\n"),
             exchange("without a path", b"GET http://example.com HTTP/1.1\r\nhost: other.test\r\n\r\n"),
             exchange("with a query only", b"GET http://example.com?q HTTP/1.1\r\nhost: other.test\r\n\r\n"),

@@ -134,6 +134,13 @@ CASES = (
         get("/", "user-agent: curl/8", "accept: text/plain"),
     ),
     _asks(
+        "upgrade",
+        "{headers: {upgrade: {exact: websocket}}}",
+        get("/"),
+        get("/", "connection: upgrade", "upgrade: websocket"),
+        get("/", "upgrade: websocket"),
+    ),
+    _asks(
         "cookie",
         "{headers: {cookie: {regex: '^(.*?;)?\\s*(user=jason)(;.*)?$'}}}",
         get("/", "cookie: user=jason"),

@@ -15,8 +15,13 @@ def _answered(name: str, response: bytes, *, method: str = "GET", end: str = "ke
     return exchange(name, head("/", method=method), answer=answer)
 
 
-_UPGRADE = head("/", "connection: Upgrade", "upgrade: websocket", "sec-websocket-key: k", "sec-websocket-version: 13")
+def _asks_to_switch(connection: str = "Upgrade", upgrade: str = "websocket", *lines: str) -> bytes:
+    return head("/", f"connection: {connection}", f"upgrade: {upgrade}", "sec-websocket-key: k", *lines)
+
+
+_UPGRADE = _asks_to_switch()
 _SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nx-k: v\r\n\r\n"
+_NOT_SWITCHED = b"HTTP/1.1 %d Why\r\ncontent-length: 2\r\n\r\nno"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
 _STATUSES = (200, 201, 202, 203, 206, 207, 208, 226, 299, 300, 302, 400, 401, 403, 404, 405, 407, 408, 409, 410, 411)
@@ -149,6 +154,9 @@ CASES = (
                 methods=("GET", "OPTIONS", "GET"),
             ),
             exchange(
+                "after an answer from here", head("/1") + head("/here") + head("/3"), methods=("GET", "GET", "GET")
+            ),
+            exchange(
                 "answered here with a body",
                 head("/here", "content-length: 2", method="POST") + b"hi" + head("/2"),
                 methods=("POST", "GET"),
@@ -161,8 +169,23 @@ CASES = (
         (
             exchange("switched", _UPGRADE, b"hello", answer=_SWITCHED, methods=("GET",), tunnel=5),
             exchange("data with the head", _UPGRADE + b"hello", answer=_SWITCHED, tunnel=5),
-            exchange("refused", _UPGRADE, answer=b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"),
-            exchange("not switched", _UPGRADE, answer=OK),
+            exchange("data in pieces", _UPGRADE, b"he", b"llo", answer=_SWITCHED, tunnel=5),
+            exchange("data with the answer", _UPGRADE, answer=_SWITCHED + b"hello", tunnel=5),
+            exchange("closed by the backend", _UPGRADE, answer=Answer((_SWITCHED, b"hello"), "close"), tunnel=5),
+            exchange("half-closed", _UPGRADE + b"hello", answer=_SWITCHED, tunnel=5, half_close=True),
+            exchange("as Firefox asks", _asks_to_switch("keep-alive, Upgrade"), answer=_SWITCHED),
+            exchange("in other letters", _asks_to_switch("uPgrade", "WebSocket"), answer=_SWITCHED.title()),
+            exchange(
+                "with a nominated field", _asks_to_switch("upgrade, x-a", "websocket", "x-a: 1"), answer=_SWITCHED
+            ),
+            exchange("to several protocols", _asks_to_switch("upgrade", "websocket, foo"), answer=_SWITCHED),
+            exchange("to h2c", _asks_to_switch("upgrade", "h2c")),
+            exchange("answered with 100 first", _UPGRADE, answer=_CONTINUE + _SWITCHED),
+            *(
+                exchange(f"refused with {status}", _UPGRADE, answer=_NOT_SWITCHED % status)
+                for status in (200, 201, 206, 299, 302, 400, 403, 426, 500)
+            ),
+            exchange("refused with 204", _UPGRADE, answer=b"HTTP/1.1 204 No Content\r\n\r\n"),
             exchange("unasked", head("/"), answer=_SWITCHED),
         ),
     ),

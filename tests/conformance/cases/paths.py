@@ -23,6 +23,7 @@ CASES = (
     ),
     Case("prefix rewrite to the root", rules(_PREFIX % "/"), tuple(map(get, ("/pre", "/pre/x", "/prefix", "/pre?q")))),
     Case("prefix rewrite with a query", rules(_PREFIX % "'/new?z=1'"), (get("/pre/x?q"),)),
+    Case("prefix rewrite to what is no variable", rules(_PREFIX % "'%PREFIX()%/x'"), (get("/pre/x"),)),
     Case(
         "exact rewrite",
         rules("- match: [{uri: {exact: /e}}]\n  rewrite: {uri: /new}\n  route: [{destination: {host: a}}]"),
