@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from meshproxy.mesh import OutboundPolicy, find_workload, sidecar_snapshot
@@ -73,13 +73,17 @@ class Exchange:
     listener: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
-    """A configuration, and the exchanges tried with it."""
+    """A configuration, and the exchanges tried with it. `yaml` tells people of one that nobody has written."""
 
     name: str
-    configuration: Configuration = field(repr=False)
-    exchanges: tuple[Exchange, ...] = field(repr=False)
+    configuration: Configuration
+    exchanges: tuple[Exchange, ...]
+    yaml: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Case {self.name}: {len(self.exchanges)} exchanges>"
 
 
 def head(target: str = "/", *lines: str, method: str = "GET", host: str = "example.com") -> bytes:
