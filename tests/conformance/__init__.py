@@ -1,4 +1,4 @@
-"""The referee: the same snapshot, run by meshproxy and by the real Envoy, and the same bytes sent to both.
+"""The referee: the same resources, run by meshproxy and by the real Envoy, and the same bytes sent to both.
 
 The words of this package:
 
@@ -7,6 +7,8 @@ The words of this package:
 - `Referee` runs both proxies on the configurations of many cases at once, between recording backends.
 - an `Observation` is what was seen of one exchange by one proxy; `compare` tells two of them apart, finding by finding.
 - `differences` is the table of those that are ours on purpose. Whatever it does not explain is a failure.
+- `cases` are written, `generated` ones are made of resources and of requests that meet them or nearly do.
+- a `Tally` counts the pairs of observations for the line at the end of a run.
 
 Where Envoy is not installed nothing here runs, and pytest tells why.
 """

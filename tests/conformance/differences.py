@@ -73,7 +73,8 @@ def _refused_where(condition: Callable[[Pair], object], status: int = 400) -> Ex
     """We refuse requests of which `condition` holds, and Envoy serves them."""
 
     def explains(pair: Pair, finding: Finding) -> bool:
-        served = any(one.status < 400 for one in pair.envoy.responses)
+        # A 404 was routed too, if in vain.
+        served = any(one.status < 400 or one.status == 404 for one in pair.envoy.responses)
         return served and _we_refuse(pair, status) and bool(condition(pair))
 
     return explains
@@ -170,9 +171,11 @@ def _told_alike(one: Message, other: Message) -> bool:
 
 
 def _joined(pair: Pair, finding: Finding) -> bool:
-    """`a,b` for `a` and `b`."""
+    """`a,b` for `a` and `b`; of empty ones nothing remains."""
     theirs, ours = finding.envoy, finding.ours
-    return " header " in finding.place and isinstance(ours, tuple) and len(ours) > 1 and theirs == (",".join(ours),)
+    if not (" header " in finding.place and isinstance(ours, tuple) and len(ours) > 1):
+        return False
+    return theirs in ((",".join(ours),), (",".join(filter(None, ours)),))
 
 
 def _interim(messages: Sequence[Message]) -> list[Message]:

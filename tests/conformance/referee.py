@@ -216,7 +216,7 @@ async def _whole(connection: Peer, request: Message) -> Message:
 
 def _field(line: str) -> tuple[str, str]:
     name, _, value = line.partition(":")
-    return name, value.strip()
+    return name, value.strip(" \t")
 
 
 async def _echo(connection: Peer) -> None:

@@ -809,13 +809,16 @@ def test_connection_may_name_nine_fields_and_no_more() -> None:
         ([b"TE: Trailers"], False),
         ([b"TE: trailers;q=1"], False),
         ([b"TE: gzip, trailers;q=0.5"], False),
-        ([b"TE: "], False),
     ],
 )
 def test_of_te_only_trailers_remains(fields: list[bytes], kept: bool) -> None:
     head = read(get(b"X-A: 1", *fields, b"X-B: 2"))
 
     assert head.headers == [(b"x-a", b"1"), *([(b"te", b"trailers")] if kept else []), (b"x-b", b"2")]
+
+
+def test_a_te_of_nothing_is_left_alone_as_in_envoy() -> None:
+    assert read(get(b"TE: ")).headers == [(b"te", b"")]
 
 
 @pytest.mark.parametrize(

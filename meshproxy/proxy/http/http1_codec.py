@@ -392,7 +392,7 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
     if b"proxy-connection" in fields and b"close" in comma_separated(headers, b"proxy-connection"):
         keep_alive = False
     headers = [field for field in headers if field[0] not in taken]
-    if b"te" in fields:
+    if fields.get(b"te"):
         headers = _with_te_of_trailers_only(headers)
     return RequestHead(method, path, authority, http10, headers, framing, keep_alive, upgrade)
 
