@@ -10,6 +10,7 @@ import pytest
 from .compare import Message, Observation, Pair, compare
 from .differences import DIFFERENCES, explanations, page, unexplained
 from .exchanges import Exchange, exchange, head
+from .tally import Tally
 
 PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
 OK = Message("HTTP/1.1 200 OK", {"content-length": ("2",)}, b"ok")
@@ -69,6 +70,16 @@ def test_a_difference_explains_all_that_comes_of_it() -> None:
     assert len(findings) > 3
     assert unexplained(pair, findings) == []
     assert explanations(pair, findings) == {"two-hosts"}
+
+
+def test_a_run_tells_how_many_pairs_it_compared_and_how_they_came_out() -> None:
+    tally = Tally()
+    for sent, envoy, ours in ((PLAIN, SERVED, SERVED), (TWO_HOSTS, SERVED, CLOSED), (PLAIN, SERVED, CLOSED)):
+        tally.count("written", Pair(sent, envoy, ours), compare(envoy, ours))
+    tally.count("generated", Pair(PLAIN, SERVED, SERVED), [])
+    assert str(tally) == (
+        "pairs of Envoy and meshproxy: 3 written, 1 generated; 2 differ, 1 of them not as docs/differences.md says"
+    )
 
 
 def test_two_that_agree_have_no_finding() -> None:

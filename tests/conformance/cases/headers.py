@@ -103,6 +103,11 @@ CASES = (
         (_PLAIN,),
     ),
     Case(
+        "authority set by a header change",
+        rules("- headers: {request: {set: {':authority': new.test}}}\n  route: [{destination: {host: a}}]"),
+        (_PLAIN, get("/", host="example.com:80")),
+    ),
+    Case(
         "a request's own",
         routed(),
         (

@@ -133,6 +133,15 @@ CASES = (
         get("/", "user-agent: wget", "accept: */*"),
         get("/", "user-agent: curl/8", "accept: text/plain"),
     ),
+    _asks("pseudo header :method", "{headers: {':method': {exact: POST}}}", get("/"), request("POST", "/")),
+    _asks("pseudo header :path", "{headers: {':path': {prefix: '/x?q'}}}", get("/x"), get("/x?q"), get("/y/../x?q=1")),
+    _asks(
+        "pseudo header :authority",
+        "{headers: {':authority': {exact: 'example.com:80'}}}",
+        get("/"),
+        get("/", host="example.com:80"),
+    ),
+    _asks("host", "{headers: {host: {exact: 'example.com:80'}}}", get("/"), get("/", host="example.com:80")),
     _asks(
         "upgrade",
         "{headers: {upgrade: {exact: websocket}}}",
