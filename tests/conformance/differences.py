@@ -417,7 +417,7 @@ DIFFERENCES = (
         "several fields of one name that Envoy knows (`accept`, `user-agent`, `location`, ...)",
         "joined by commas",
         "passed on as they came",
-        "RFC 9110, section 5.3: a recipient may, and need not",
+        "RFC 9110, section 5.3: a recipient may, and need not; conditions see them joined",
         _joined,
     ),
     Difference(

@@ -61,6 +61,17 @@ _HEADER_TABLE: list[tuple[str, HeaderMatcher, str]] = [
 
 
 @pytest.mark.parametrize(
+    ("values", "met"),
+    [([b"a"], True), ([b"a", b"b"], False), ([b"b", b"a"], False), ([b"a", b""], True), ([b"", b"a"], True)],
+)
+def test_fields_that_envoy_keeps_as_one_are_one_to_a_condition(values: list[bytes], met: bool) -> None:
+    headers: Headers = [(b"accept", value) for value in values]
+    test = route_test(RouteMatch(headers=(HeaderMatcher("accept", Exact("a")),)))
+
+    assert test(made_request(headers=headers), b"/") is met
+
+
+@pytest.mark.parametrize(
     ("matcher", "values", "expected"),
     [
         pytest.param(matcher, values, answer == "Y", id=f"{name}: {case}")

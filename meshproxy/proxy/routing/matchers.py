@@ -142,7 +142,25 @@ def _values(name: str) -> Callable[[Request], list[bytes]]:
         _, part = _REQUEST_PARTS[name]
         return lambda request: [part(request)]
     key = name.encode()
+    if key in _JOINED:
+        return lambda request: _joined([value for field, value in request.headers if field == key])
     return lambda request: [value for field, value in request.headers if field == key]
+
+
+# Of these Envoy keeps a single value each (its inline headers), and a condition is on that; measured.
+_JOINED = frozenset(
+    b"accept accept-encoding access-control-request-headers access-control-request-method authentication "
+    b"authorization cache-control cdn-loop connection content-encoding content-type expect grpc-accept-encoding "
+    b"grpc-timeout if-match if-modified-since if-none-match if-range if-unmodified-since origin pragma proxy-status "
+    b"referer upgrade user-agent via x-client-trace-id x-envoy-attempt-count x-envoy-decorator-operation "
+    b"x-envoy-downstream-service-cluster x-envoy-downstream-service-node x-envoy-external-address "
+    b"x-envoy-is-timeout-retry x-envoy-original-host x-envoy-original-path x-forwarded-for x-forwarded-host "
+    b"x-forwarded-port x-forwarded-proto x-request-id".split()
+)
+
+
+def _joined(values: list[bytes]) -> list[bytes]:
+    return values if len(values) < 2 else [b",".join(filter(None, values))]
 
 
 def _query_parameter_condition(matcher: QueryParameterMatcher) -> Condition:

@@ -64,6 +64,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "bodiless-204": ("answer {status: 204, body: {string: 'here'}} / GET /",),
     "second-try": ("broken responses / reset before the head",),
     "joined-fields": (
+        "two fields of accept, a / GET / | accept: a | accept: b",
+        "two fields of accept, a / GET / | accept: b | accept: a",
+        "two fields of accept, a,b / GET / | accept: a | accept: b",
+        "two fields of accept, a,b / GET / | accept: b | accept: a",
         "what Envoy knows / GET /",
         "what Envoy knows / GET / | accept: */* | user-agent: you",
         "what Envoy knows / cache-control",

@@ -133,6 +133,16 @@ CASES = (
         get("/", "user-agent: wget", "accept: */*"),
         get("/", "user-agent: curl/8", "accept: text/plain"),
     ),
+    *(
+        _asks(
+            f"two fields of {name}, {expected}",
+            f"{{headers: {{{name}: {{exact: '{expected}'}}}}}}",
+            get("/", f"{name}: a", f"{name}: b"),
+            get("/", f"{name}: b", f"{name}: a"),
+        )
+        for name in ("accept", "cookie")
+        for expected in ("a", "a,b")
+    ),
     _asks("pseudo header :method", "{headers: {':method': {exact: POST}}}", get("/"), request("POST", "/")),
     _asks("pseudo header :path", "{headers: {':path': {prefix: '/x?q'}}}", get("/x"), get("/x?q"), get("/y/../x?q=1")),
     _asks(
