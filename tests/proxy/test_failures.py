@@ -171,6 +171,15 @@ def test_the_body_becomes_the_grpc_message_and_other_headers_stay() -> None:
     ]
 
 
+def test_a_head_has_no_grpc_message() -> None:
+    request = made_request(method=b"HEAD", headers=[(b"content-type", b"application/grpc")])
+
+    assert local_reply(request, 503, b"why").headers == [
+        (b"content-type", b"application/grpc"),
+        (b"grpc-status", b"14"),
+    ]
+
+
 def test_a_connection_failure_tells_the_operator_more_than_the_client() -> None:
     failure = Failure(CONNECTION_FAILURE, "upstream_reset_before_response_started{remote_connection_failure|x}")
 

@@ -100,7 +100,7 @@ def local_reply(request: Request | None, status: int, body: bytes, headers: Head
         headers = remove_headers(headers, _CONTENT_LENGTH)
         set_header(headers, b"content-type", b"application/grpc")
         headers.append((b"grpc-status", b"%d" % _GRPC_STATUS.get(status, _GRPC_UNKNOWN)))
-        if body:
+        if body and request.method != b"HEAD":
             headers.append((b"grpc-message", quote_from_bytes(body, safe=_GRPC_MESSAGE_SAFE).encode()))
         return Response(200, headers)
     if not body:

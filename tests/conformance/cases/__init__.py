@@ -92,6 +92,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "response bodies / HEAD with chunked",
         "response bodies / HEAD with nothing",
         "no cluster / HEAD /",
+        *(
+            f"{case} / HEAD / | content-type: application/grpc"
+            for case in ("refused", "connect timeout", "no endpoint", "no cluster")
+        ),
     ),
     "escaped-nul": ("request lines / escaped NUL",),
     "behind-own-answer": (

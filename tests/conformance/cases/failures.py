@@ -54,6 +54,7 @@ _ANY = (
     get("/"),
     get("/", _GRPC),
     request("HEAD", "/"),
+    request("HEAD", "/", _GRPC),
     get("/", "connection: close"),
     exchange("POST", head("/", "content-length: 2", method="POST") + b"hi"),
 )
