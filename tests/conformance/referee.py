@@ -28,6 +28,7 @@ from .exchanges import BACKENDS, DEFAULT_ANSWER, Case, Exchange
 
 _ANY_PORT = SocketAddress("127.0.0.1", 0)
 _STARTED_S = 20.0
+_CASES_AN_ENVOY = 40  # with all their sockets they stay far below 1024 open files
 _CASES_AT_ONCE = 8
 # How long Envoy lingers before it closes a connection that it has given up; by default a second.
 _DELAYED_CLOSE = "0.05s"
@@ -36,8 +37,11 @@ _PROBE = b"GET /probe HTTP/1.1\r\nhost: probe.invalid\r\n\r\n"
 
 def judge(cases: Sequence[Case], folder: Path) -> list[tuple[Case, list[Pair]]]:
     """Carry out every exchange with both proxies. Envoy's bootstrap and its log are kept in `folder`."""
-    with tempfile.TemporaryDirectory() as sockets:
-        return trio.run(_judge, cases, folder, Path(sockets))
+    judged = []
+    for at in range(0, len(cases), _CASES_AN_ENVOY):
+        with tempfile.TemporaryDirectory() as sockets:
+            judged += trio.run(_judge, cases[at : at + _CASES_AN_ENVOY], folder, Path(sockets))
+    return judged
 
 
 async def _judge(cases: Sequence[Case], folder: Path, sockets: Path) -> list[tuple[Case, list[Pair]]]:
