@@ -65,7 +65,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
         axes.set_title(panel.title, fontsize="medium")
         axes.set_xlabel(panel.x_label)
         axes.set_ylabel(panel.y_label)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(value for series in panel.series for value in series.y))
         if panel.log_x:
             axes.set_xscale("log")
         if len(panel.series) > 1:
