@@ -19,7 +19,7 @@ from prometheus_client import Counter, Histogram, start_http_server
 _REQUESTS = Counter("requests", "Requests, by status.", ["status"])
 _TIME = Histogram("request_seconds", "From a request's head to the end of its response.")
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "host")
+    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
 
 
