@@ -2,8 +2,8 @@
 
 All run one worker in front of the same two endpoints: the one of two with fewer requests is taken (least-request),
 there are two routes, paths are normalised, requests get an id and `x-forwarded-for`, metrics are kept, bodies are
-streamed, and connections to the endpoints are kept alive, as many as it takes. nginx and Caddy go by the normalised path,
-and send on the one that came; the others send the normalised one.
+streamed, and connections to the endpoints are kept alive, as many as it takes. nginx and Caddy go by the normalised
+path, and send on the one that came; the others send the normalised one.
 
 To add one: a module with a `Peer`, and a line in `PEERS`.
 """
