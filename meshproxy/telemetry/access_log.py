@@ -67,13 +67,20 @@ class StreamInfo(Protocol):
 
 def request_line(info: StreamInfo, duration_s: float) -> str:
     """The line of a request that was served."""
-    fields = dict(info.headers)
+    field = dict(info.headers).get
+    method, path, forwarded_for, user_agent, request_id, authority = texts(
+        info.method,
+        info.original_path or info.path,
+        field(b"x-forwarded-for"),
+        field(b"user-agent"),
+        field(b"x-request-id"),
+        info.authority,
+    )
     return (
-        f'[{timestamp(info.arrived)}] "{text(info.method)} {text(info.original_path or info.path)} '
-        f'{info.protocol.decode()}" {info.response_code} {info.flags or "-"} {info.bytes_received} '
-        f"{info.bytes_sent} {int(duration_s * 1000)} {info.service_time_ms if info.service_time_ms >= 0 else '-'} "
-        f'"{text(fields.get(b"x-forwarded-for"))}" "{text(fields.get(b"user-agent"))}" '
-        f'"{text(fields.get(b"x-request-id"))}" "{text(info.authority)}" "{info.upstream_host or "-"}" '
+        f'[{timestamp(info.arrived)}] "{method} {path} {info.protocol.decode()}" {info.response_code} '
+        f"{info.flags or '-'} {info.bytes_received} {info.bytes_sent} {int(duration_s * 1000)} "
+        f"{info.service_time_ms if info.service_time_ms >= 0 else '-'} "
+        f'"{forwarded_for}" "{user_agent}" "{request_id}" "{authority}" "{info.upstream_host or "-"}" '
         f"{info.details or '-'}\n"
     )
 
@@ -99,6 +106,16 @@ def timestamp(seconds: float) -> str:
     return f"{_second_text}.{int((seconds - whole) * 1000):03}Z"
 
 
+def texts(*values: bytes | None) -> list[str]:
+    """Several values as `text` makes them, looked at together: nearly always there is nothing to escape."""
+    joined = b"\n".join([value or b"-" for value in values])
+    if len(joined) <= _MAX_FIELD and not joined.translate(None, _SAFE):
+        together = joined.decode("ascii").split("\n")
+        if len(together) == len(values):  # no value had a line end of its own
+            return together
+    return [text(value) for value in values]
+
+
 def text(value: bytes | None) -> str:
     """A client's bytes as they may stand in a line: quotes, backslashes and all that is not printable are escaped."""
     if not value:
@@ -108,6 +125,7 @@ def text(value: bytes | None) -> str:
 
 
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
+_SAFE = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\') + b"\n"
 
 
 def _escaped(found: re.Match[str]) -> str:
