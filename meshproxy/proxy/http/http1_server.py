@@ -128,7 +128,8 @@ class Http1ServerConnection(Http1Connection):
                 return False
             self.idle = True
             await self.transport.readable()
-            self.buffer = self.transport.receive_some() or await self.transport.receive()
+            data = self.transport.receive_some()
+            self.buffer = await self.transport.receive() if data is None else data
             self.idle = False
             self._idle_since = None
             if not self.buffer:
