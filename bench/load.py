@@ -228,7 +228,7 @@ class _Client:
 
     async def connect(self) -> None:
         """Have a connection that is good for a request. Raises `OSError`."""
-        if self._transport is not None and self._transport.stirs():
+        if self._transport is not None and self._transport.waiter.ready:
             self.close()  # the server has closed it, or said something that it was not asked
         if self._transport is None:
             self._transport = await connect(self._target.address)

@@ -41,7 +41,7 @@ class Waiter:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.ready = False
-        """Something came, or the peer hung up, and nobody has seen all of it."""
+        """Something may have come, or the peer may have hung up, and nobody has seen all of it."""
         self.hung_up = False
         self.task: Task | None = None
 
@@ -58,9 +58,6 @@ class Readiness(Protocol):
 
     def wait(self, waiter: Waiter) -> Awaitable[None]:
         """Until there may be something to receive, or it is removed."""
-
-    def stirs(self, waiter: Waiter) -> bool:
-        """Whether something has come, or the peer hung up, that nobody has read; what came just now may be missed."""
 
     def remove(self, waiter: Waiter) -> None:
         """Its descriptor is about to be closed."""
@@ -98,9 +95,6 @@ class Edges:
         waiter.task = current_task()
         return wait_task_rescheduled(waiter.stop)  # noqa: ASYNC105
 
-    def stirs(self, waiter: Waiter) -> bool:
-        return waiter.ready
-
     def remove(self, waiter: Waiter) -> None:
         del self._waiters[waiter.fd]
         self._epoll.unregister(waiter.fd)
@@ -125,16 +119,13 @@ class Edges:
 
 
 class EachWait:
-    """Sockets that trio waits for, each time anew."""
+    """Sockets that trio waits for, each time anew. Of none it is known that nothing has come."""
 
     def add(self, waiter: Waiter) -> None:
-        pass
+        waiter.ready = waiter.hung_up = True
 
     def wait(self, waiter: Waiter) -> Awaitable[None]:
         return wait_readable(waiter.fd)  # noqa: ASYNC105
-
-    def stirs(self, waiter: Waiter) -> bool:
-        return bool(select.select([waiter.fd], [], [], 0)[0])
 
     def remove(self, waiter: Waiter) -> None:
         notify_closing(waiter.fd)

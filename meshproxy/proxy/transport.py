@@ -36,7 +36,7 @@ LOST = (OSError, trio.ClosedResourceError)
 class Transport:
     """A connected, non-blocking stream socket, owned: `close` closes it."""
 
-    __slots__ = ("_fd", "_readiness", "_socket", "_waiter")
+    __slots__ = ("_fd", "_readiness", "_socket", "waiter")
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
@@ -44,9 +44,9 @@ class Transport:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connected
         self._fd = connected.fileno()
-        self._waiter = Waiter(self._fd)
+        self.waiter = Waiter(self._fd)
         self._readiness = readiness()
-        self._readiness.add(self._waiter)
+        self._readiness.add(self.waiter)
 
     def __repr__(self) -> str:
         return f"<Transport fd={self._fd}>" if self._fd >= 0 else "<Transport closed>"
@@ -74,11 +74,11 @@ class Transport:
         """Until there may be something to receive. Raises `trio.ClosedResourceError`."""
         if self._fd < 0:
             raise trio.ClosedResourceError
-        return self._readiness.wait(self._waiter)
+        return self._readiness.wait(self.waiter)
 
     def receive_some(self, size: int = RECEIVE_SIZE) -> bytes | None:
         """What has come, `b""` when that is the end; None when nothing has. Raises `LOST`."""
-        waiter = self._waiter
+        waiter = self.waiter
         try:
             data = self._socket.recv(size)
         except BlockingIOError:
@@ -120,7 +120,7 @@ class Transport:
         """
         if self._fd < 0:
             raise trio.ClosedResourceError
-        waiter = self._waiter
+        waiter = self.waiter
         while True:
             await self._readiness.wait(waiter)
             try:
@@ -146,11 +146,6 @@ class Transport:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
-    def stirs(self) -> bool:
-        """Whether something has come, or the peer has gone, that nobody has read. A system call less than `peek`, and
-        what came just now may be missed."""
-        return self._readiness.stirs(self._waiter)
-
     def peek(self) -> bool | None:
         """Without waiting: True if there is something to receive, False if the peer is gone, None if neither."""
         try:
@@ -171,7 +166,7 @@ class Transport:
         """Close at once, any number of times; a task that waits on the socket gets `trio.ClosedResourceError`."""
         if self._fd >= 0:
             notify_closing(self._fd)
-            self._readiness.remove(self._waiter)
+            self._readiness.remove(self.waiter)
             self._fd = -1
             self._socket.close()
 

@@ -236,7 +236,8 @@ class _ListenerTelemetry:
         self._stats = stats
         self._log = access_log
 
-    def request_finished(self, request: Request, duration_s: float) -> None:
+    def request_finished(self, request: Request) -> None:
+        duration_s = time.perf_counter() - request.started
         stats = self._stats
         key = (request.upstream_cluster, request.response_code, request.flags)
         stats.requests[key] = stats.requests.get(key, 0) + 1

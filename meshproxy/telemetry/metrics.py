@@ -56,13 +56,13 @@ class ClusterStats:
     def __init__(self, name: str) -> None:
         self.name = name
         self.requests_active = 0
-        self.responses = [0] * 6
+        self.responses = [0] * 10
         """By class of status: `responses[2]` are 2xx; `responses[0]` had none."""
         self.time = Histogram()
 
     def count(self, status: int, seconds: float) -> None:
         """A response came, or the failure that stands for one."""
-        self.responses[min(status // 100, 5)] += 1
+        self.responses[status // 100] += 1
         self.time.observe(seconds)
 
 
@@ -149,7 +149,8 @@ def _cluster_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
         requests.add_metric([stats.name], sum(stats.responses))
         active.add_metric([stats.name], stats.requests_active)
         for response_class in range(1, 6):
-            classes.add_metric([stats.name, str(response_class)], stats.responses[response_class])
+            last = 10 if response_class == 5 else response_class + 1
+            classes.add_metric([stats.name, str(response_class)], sum(stats.responses[response_class:last]))
         time.add_metric([stats.name], stats.time.buckets(), stats.time.sum_ms)
     yield from (requests, active, classes, time)
 

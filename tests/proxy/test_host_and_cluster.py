@@ -8,6 +8,7 @@ import pytest
 
 from meshproxy.proxy.http.failures import NO_HEALTHY_UPSTREAM, Failure
 from meshproxy.proxy.http.http1_client import Http1ClientConnection
+from meshproxy.proxy.readiness import Waiter
 from meshproxy.proxy.upstream.cluster import Cluster
 from meshproxy.proxy.upstream.host import HealthFlag, Host
 from meshproxy.snapshot import Cluster as ClusterConfig
@@ -25,9 +26,7 @@ class FakeTransport:
     def __init__(self, left: bool = False) -> None:
         self.left = left
         self.closed = False
-
-    def stirs(self) -> bool:
-        return False
+        self.waiter = Waiter(-1)
 
     def peek(self) -> bool | None:
         return False if self.left else None

@@ -19,7 +19,7 @@ from .departures import Departures
 from .failures import ABSOLUTE_PATH_REJECTED, INTERNAL_ERROR, UPGRADE_NOT_ALLOWED, Failure
 from .forwarded import at_edge, inside
 from .http1_codec import HeadLimits
-from .message import Request, Response, Service, set_header
+from .message import Request, Response, Service, name_of, set_header
 from .path import normalize
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 class Telemetry(Protocol):
     """Who is told of each request's end: access log and metrics."""
 
-    def request_finished(self, request: Request, duration_s: float) -> None: ...
+    def request_finished(self, request: Request) -> None:
+        """The request has been answered, or never will be."""
 
     def head_refused(self, failure: Failure, response: Response, peer: bytes) -> None:
         """A client sent what could not be read as a request, and got `response`."""
@@ -53,6 +54,8 @@ class ConnectionManager:
         """Every response is its connection's last."""
         self._router = router
         self._forwarded = at_edge if config.use_remote_address else inside
+        self.finished = telemetry.request_finished
+        """To be called when a request has been answered, or never will be."""
         self._telemetry = telemetry
         self._server = (b"server", config.server_name.encode())
         self._request_id = request_id or RequestIds()
@@ -92,13 +95,9 @@ class ConnectionManager:
         self._telemetry.head_refused(failure, response, peer)
         return response
 
-    def finished(self, request: Request) -> None:
-        """The request has been answered, or never will be."""
-        self._telemetry.request_finished(request, time.perf_counter() - request.started)
-
     def _finish_response(self, response: Response) -> None:
         headers = response.headers
-        names = [name for name, _ in headers]
+        names = [*map(name_of, headers)]
         if b"date" not in names:
             second = int(time.time())
             if second != self._date_second:

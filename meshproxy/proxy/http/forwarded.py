@@ -11,7 +11,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from ...snapshot import SocketAddress
-from .message import Headers, Request, header, remove_headers, set_header
+from .message import Headers, Request, header, name_of, remove_headers, set_header
 
 # What steers Envoy, set for itself by the proxy that is asked; from a client it is a forgery, inside the mesh too.
 _STEERING = frozenset(
@@ -52,7 +52,7 @@ _CHANGED_AT_EDGE = _FORGED_AT_EDGE | _SET_AT_EDGE
 def at_edge(request: Request, request_id: bytes) -> Headers:
     """The headers of a request from outside the mesh, as the mesh shall see them."""
     headers, peer = request.headers, request.peer
-    if _CHANGED_AT_EDGE.isdisjoint([name for name, _ in headers]):
+    if _CHANGED_AT_EDGE.isdisjoint(map(name_of, headers)):
         return [
             *headers,
             (b"x-forwarded-for", peer),

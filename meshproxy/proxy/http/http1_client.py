@@ -69,9 +69,8 @@ class Http1ClientConnection(Http1Connection):
             body = request.body
             if isinstance(body, bytes):
                 self._request_sent = True
-                data = request_head(request.method, request.path, request.authority, request.headers, _length(request))
-                if body:
-                    data += body
+                extra = b"" if body or request.method in _BODYLESS_METHODS else _length(request)
+                data = request_head(request.method, request.path, request.authority, request.headers, extra) + body
                 try:
                     sent = self.transport.send_some(data)
                     if sent < len(data):
@@ -207,7 +206,5 @@ def _nursery(request: Request) -> trio.Nursery:
 
 
 def _length(request: Request) -> bytes:
-    """The Content-Length of an empty body, where it has to be said and has not been."""
-    if request.body or request.method in _BODYLESS_METHODS or header(request.headers, b"content-length") is not None:
-        return b""
-    return NO_CONTENT_LINE
+    """The Content-Length of an empty body, unless the client has said it."""
+    return NO_CONTENT_LINE if header(request.headers, b"content-length") is None else b""

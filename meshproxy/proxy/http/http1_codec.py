@@ -128,8 +128,7 @@ class RequestHeads:
             raise Failure(HEADERS_TOO_LARGE)
         method, target = match.groups()
         if block == self._block and method in _ORDINARY_METHODS and target.startswith(b"/"):
-            last = self._last
-            return RequestHead(method, target, *last[2:]), end
+            return RequestHead._make((method, target, *self._last[2:])), end
         headers = _plain_fields(block[3:])
         if headers is None:
             return _read_unusual_request_head(data, limits)

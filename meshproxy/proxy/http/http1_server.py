@@ -409,14 +409,12 @@ def _complete(body: bytes | Body) -> bool:
 
 def _whole_response(request: Request, response: Response, body: bytes, keep_alive: bool) -> bytes:
     """The bytes of a response whose body is at hand, as far as it may be sent; noted in `bytes_sent`."""
+    extra = b"" if keep_alive and not request.http10 else _connection_line(request, keep_alive)
     if request.method == b"HEAD" or response.status in (204, 304):
-        body = length = b""
-    else:
-        # An empty body has to be announced where there could have been one (RFC 9110, section 8.6).
-        unsaid = not body and header(response.headers, b"content-length") is None
-        length = NO_CONTENT_LINE if unsaid else b""
+        body = b""
+    elif not body and header(response.headers, b"content-length") is None:
+        extra += NO_CONTENT_LINE  # there could have been one (RFC 9110, section 8.6)
     request.bytes_sent = len(body)
-    extra = _connection_line(request, keep_alive) + length
     return response_head(response.status, response.headers, extra, request.http10) + body
 
 

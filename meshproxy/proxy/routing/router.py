@@ -18,7 +18,9 @@ from ..http.failures import ROUTE_NOT_FOUND, Failure
 from ..http.message import Request, Response, Service
 from .index import RouteIndex
 
-_COLON = ord(":")  # `in` finds a number in bytes three times as fast as it finds bytes
+# `in` finds a number in bytes three times as fast as it finds bytes.
+_COLON = ord(":")
+_QUESTION_MARK = ord("?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Router:
         domain = self.domains.find(request.authority)
         if domain is None:
             return None
-        place = domain.index.find(request, request.path.partition(b"?")[0])
+        path = request.path
+        place = domain.index.find(request, path.partition(b"?")[0] if _QUESTION_MARK in path else path)
         return None if place is None else domain.routes[place]
 
 

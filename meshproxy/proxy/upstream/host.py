@@ -78,7 +78,7 @@ class Host:
         while self.idle:
             connection = self.idle.pop()
             transport = connection.transport
-            if not transport.stirs() and (replayable or transport.peek() is None):
+            if (replayable and not transport.waiter.ready) or transport.peek() is None:
                 return connection
             self._discard(connection)
         return None
