@@ -183,6 +183,107 @@ class WeightedCluster:
 
 
 @dataclass(frozen=True, slots=True)
+class FractionalPercent:
+    """A share of the requests: `numerator` of `denominator`."""
+
+    numerator: int
+    denominator: Literal[100, 10_000, 1_000_000] = 100
+
+    def __str__(self) -> str:
+        return f"{self.numerator * 100 / self.denominator:g} %"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultDelay:
+    """Hold a request back for so long."""
+
+    fixed_delay_s: float
+    percentage: FractionalPercent
+
+
+@dataclass(frozen=True, slots=True)
+class FaultAbort:
+    """Answer in the upstream's stead: with `status`, or with 200 and `grpc_status` for gRPC."""
+
+    percentage: FractionalPercent
+    status: int = 200
+    grpc_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaultInjection:
+    """Faults on purpose (Envoy's `HTTPFault`): first the delay, then the abort, each by a chance of its own."""
+
+    delay: FaultDelay | None = None
+    abort: FaultAbort | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CorsPolicy:
+    """What scripts of other origins may do (Envoy's `CorsPolicy`, always enabled).
+
+    `allow_methods` and `allow_headers` of `("*",)` repeat what a preflight asks for. A preflight of an origin that is
+    not allowed goes upstream, unless `forward_not_matching_preflights` is off: its answer then allows nothing.
+    """
+
+    allow_origins: tuple[StringMatcher, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age_s: int | None = None
+    allow_credentials: bool = False
+    forward_not_matching_preflights: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMirrorPolicy:
+    """Send a copy of some requests to `cluster` as well, and forget it."""
+
+    cluster: str
+    percentage: FractionalPercent = FractionalPercent(100)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBucket:
+    """It holds `max_tokens` at first and at most; `tokens_per_fill` flow in, evenly, in each `fill_interval_s`."""
+
+    max_tokens: int
+    tokens_per_fill: int = 1
+    fill_interval_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitDescriptor:
+    """Requests whose `header` is `value` have a bucket of their own; with None, those of each value have."""
+
+    header: str
+    value: str | None
+    token_bucket: TokenBucket
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRateLimit:
+    """How many requests may pass (Envoy's `LocalRateLimit`). Each takes a token from every bucket that concerns it:
+    first from those of `descriptors`, then from the common one.
+
+    A listener, a virtual host or a route that has one has buckets of its own, and only the most specific counts. Of the
+    buckets by value, the `max_dynamic_descriptors` that were used last are kept.
+    """
+
+    name: str
+    token_bucket: TokenBucket
+    descriptors: tuple[RateLimitDescriptor, ...] = ()
+    max_dynamic_descriptors: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Collect a request's body before anything is sent on; one of more than `max_request_bytes` is refused."""
+
+    max_request_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RouteAction:
     """Forward to one of `clusters`. `prefix_rewrite` replaces what the route's prefix (or exact path) matched."""
 
@@ -190,6 +291,9 @@ class RouteAction:
     prefix_rewrite: str | None = None
     regex_rewrite: RegexRewrite | None = None
     host_rewrite: str | None = None
+    fault: FaultInjection | None = None
+    cors: CorsPolicy | None = None
+    mirrors: tuple[RequestMirrorPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +331,8 @@ class Route:
     action: Action
     request_headers: HeaderMutations = HeaderMutations()
     response_headers: HeaderMutations = HeaderMutations()
+    rate_limit: LocalRateLimit | None = None
+    buffer: Buffer | None = None
     origin: Origin | None = field(default=None, compare=False)
 
 
@@ -234,12 +340,15 @@ class Route:
 class VirtualHost:
     """The routes of some hosts. A domain is a name, `*.suffix`, `prefix.*` or `*`, in lower case.
 
-    It may end in a port only where the route configuration heeds the request's port.
+    It may end in a port only where the route configuration heeds the request's port. `rate_limit` and `buffer` hold for
+    the routes that have none.
     """
 
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
+    rate_limit: LocalRateLimit | None = None
+    buffer: Buffer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +372,8 @@ class HttpConnectionManager:
     it writes x-forwarded-proto, x-envoy-external-address and x-request-id itself, adds the client's address to
     x-forwarded-for, and takes away what only the mesh may say of a request. Otherwise it stands inside the mesh:
     x-forwarded-for and x-envoy-external-address pass untouched, x-forwarded-proto and x-request-id are added where
-    they are missing.
+    they are missing. `rate_limit` and `buffer` hold where neither the virtual host nor the route has one; the limit
+    also for requests that have no route.
     """
 
     route_config: RouteConfiguration
@@ -273,6 +383,8 @@ class HttpConnectionManager:
     max_headers_count: int = 100
     request_headers_timeout_s: float = 60.0
     idle_timeout_s: float = 3600.0
+    rate_limit: LocalRateLimit | None = None
+    buffer: Buffer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One process's event loop: runs a snapshot until it is told to stop, then drains.
 
-Nurseries tell what depends on what: the background (names, sweeps, logs, the admin pages) outlives the connections,
-which outlive accepting. A fault in one connection's task is logged and ends there.
+Nurseries tell what depends on what: the background (names, sweeps, logs, mirrors, the admin pages) outlives the
+connections, which outlive accepting. A fault in one connection's task is logged and ends there.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from collections.abc import Callable
 import trio
 
 from ..snapshot import Cluster as ClusterConfig
-from ..snapshot import Listener, Route, Snapshot, SocketAddress
+from ..snapshot import Listener, Snapshot, SocketAddress
 from ..telemetry.access_log import AccessLog, refused_line, request_line
 from ..telemetry.metrics import ListenerStats, Metrics
 from . import splice
 from .admin import Admin, State
+from .filters.context import FilterContext
 from .http.connection_manager import ConnectionManager
 from .http.departures import Departures
 from .http.failures import Failure
 from .http.http1_server import Http1ServerConnection
 from .http.message import Request, Response, Service
 from .listener import accept
-from .routing.actions import action, cluster_not_found
-from .routing.router import Router
+from .routing.actions import cluster_not_found, router
 from .transport import Transport, listen
 from .upstream.cluster import Cluster
 from .upstream.dns import NameResolver
@@ -109,7 +109,7 @@ class Worker:
             self._start_background(background, admin)
             async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
                 for listener, bound in listening:
-                    accepting.start_soon(accept, bound, self._accepted(listener, connections))
+                    accepting.start_soon(accept, bound, self._accepted(listener, connections, background))
                 self._first_resolution.deadline = trio.current_time() + _FIRST_RESOLUTION_S
                 with self._first_resolution:
                     await self._names_resolved(background)
@@ -163,19 +163,22 @@ class Worker:
             return ForwardProxy(config, stats, chance)
         return Cluster(config, stats, chance)
 
-    def _manager(self, listener: Listener, stats: ListenerStats) -> ConnectionManager:
-        router = Router(listener.http.route_config, self._action)
+    def _manager(self, listener: Listener, stats: ListenerStats, background: trio.Nursery) -> ConnectionManager:
+        def cluster(name: str) -> Service:
+            return self.clusters.get(name, cluster_not_found)
+
+        context = FilterContext(self._chance, background.start_soon)
+        routes = router(listener.http, cluster, self._chance, context)
         telemetry = _ListenerTelemetry(stats, self._access_log)
-        manager = ConnectionManager(listener.http, router, telemetry, self._departures)
+        manager = ConnectionManager(listener.http, routes, telemetry, self._departures)
         self._managers.append(manager)
         return manager
 
-    def _action(self, route: Route) -> Service:
-        return action(route, lambda name: self.clusters.get(name, cluster_not_found), self._chance)
-
-    def _accepted(self, listener: Listener, connections: trio.Nursery) -> Callable[[socket.socket], None]:
+    def _accepted(
+        self, listener: Listener, connections: trio.Nursery, background: trio.Nursery
+    ) -> Callable[[socket.socket], None]:
         stats = self.metrics.listener(listener.name)
-        manager = self._manager(listener, stats)
+        manager = self._manager(listener, stats, background)
 
         def accepted(connected: socket.socket) -> None:
             connections.start_soon(self._serve, connected, manager, stats)

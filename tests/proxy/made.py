@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from meshproxy.proxy.filters.context import FilterContext
 from meshproxy.proxy.http.message import Body, Headers, Request, Response, Service
 
 
@@ -61,3 +64,15 @@ def failing(failure: Exception) -> Service:
         raise failure
 
     return fail
+
+
+def _never() -> float:
+    raise AssertionError("no chance was to be taken")
+
+
+def _nothing(task: Callable[[], Awaitable[None]]) -> None:
+    raise AssertionError("nothing was to be done in the background")
+
+
+NO_CONTEXT = FilterContext(_never, _nothing)
+"""For what needs nothing of the world."""

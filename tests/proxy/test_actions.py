@@ -28,7 +28,7 @@ from meshproxy.snapshot import (
 )
 
 from .chi_squared import fits
-from .made import Backend, failing, made_request
+from .made import NO_CONTEXT, Backend, failing, made_request
 
 ANY = Prefix("/")
 NONE = HeaderMutations()
@@ -53,7 +53,7 @@ def service(
     chance: Callable[[], float] = never,
 ) -> Service:
     route = Route(name, RouteMatch(match), what, request_headers, response_headers)
-    return action(route, cluster, chance)
+    return action(route, cluster, chance, NO_CONTEXT)
 
 
 def setting(**headers: str) -> HeaderMutations:

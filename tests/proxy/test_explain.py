@@ -7,29 +7,39 @@ from typing import Any
 import pytest
 
 from meshproxy.proxy.http.message import Headers
-from meshproxy.proxy.routing.explain import ANY_ENDPOINT, Explanation, HeaderChange, explain
+from meshproxy.proxy.routing.explain import ANY_ENDPOINT, Explainer, Explanation, HeaderChange, explain
 from meshproxy.proxy.routing.matchers import conditions
 from meshproxy.snapshot import (
     Action,
+    Buffer,
     Cluster,
+    CorsPolicy,
     DirectResponseAction,
     Endpoint,
     Exact,
+    FaultAbort,
+    FaultDelay,
+    FaultInjection,
+    FractionalPercent,
     HeaderMatcher,
     HeaderMutations,
     HeaderValue,
     HttpConnectionManager,
     Listener,
+    LocalRateLimit,
     Prefix,
     QueryParameterMatcher,
+    RateLimitDescriptor,
     RedirectAction,
     Regex,
+    RequestMirrorPolicy,
     Route,
     RouteAction,
     RouteConfiguration,
     RouteMatch,
     Snapshot,
     SocketAddress,
+    TokenBucket,
     VirtualHost,
     WeightedCluster,
 )
@@ -269,3 +279,53 @@ def test_half_a_head_cannot_be_explained() -> None:
 
     with pytest.raises(ValueError, match="empty line"):
         explain(Snapshot((listener,)), listener, b"GET / HTTP/1.1\r\nhost: h")
+
+
+def test_what_filters_do_is_told_in_words_and_nothing_waits() -> None:
+    fault = FaultInjection(FaultDelay(5.0, FractionalPercent(10)), FaultAbort(FractionalPercent(1, 1_000_000), 503))
+    policies: dict[str, Any] = {
+        "fault": fault,
+        "cors": CorsPolicy((Exact("http://o.test"), Prefix("https://p"))),
+        "mirrors": (RequestMirrorPolicy("two", FractionalPercent(50)),),
+    }
+    limit = LocalRateLimit("l", TokenBucket(1, 2, 60.0), (RateLimitDescriptor("x-user", None, TokenBucket(3)),))
+
+    explanation = told(
+        RouteAction((WeightedCluster("one"),), **policies), "GET /p HTTP/1.1", rate_limit=limit, buffer=Buffer(99)
+    )
+
+    assert explanation.policies == (
+        "lets requests pass as l says: 1, and 2 more every 60 s",
+        "lets requests with the same x-user pass as l says: 3, and 1 more every 1 s",
+        "delays 10 % of the requests by 5 s",
+        "answers 0.0001 % of the requests with 503",
+        'answers preflights, and lets scripts read responses, where the origin is "http://o.test" or begins with '
+        '"https://p"',
+        "collects a request's body before it is sent on, and refuses more than 99 bytes",
+        "sends a copy of 50 % of the requests to two",
+    )
+    [destination] = explanation.destinations
+    assert destination.request is not None
+    assert HeaderChange("x-ratelimit-remaining", "set", ("0",)) in destination.response_changes
+
+
+def test_what_happens_to_every_request_is_its_answer() -> None:
+    hour = FaultDelay(3600.0, FractionalPercent(100))
+    always = FaultInjection(hour, FaultAbort(FractionalPercent(100), grpc_status=14))
+
+    [destination] = told(RouteAction((WeightedCluster("one"),), fault=always)).destinations
+
+    assert destination.request is None and destination.answer is not None
+    assert (destination.answer.status, destination.answer.flags) == (200, "DI,FI")
+
+
+def test_a_request_that_is_explained_again_finds_the_limit_as_before() -> None:
+    route = Route("r", RouteMatch(), to("one"), rate_limit=LocalRateLimit("l", TokenBucket(1, 1, 3600.0)))
+    manager = HttpConnectionManager(RouteConfiguration("c", (VirtualHost("v", ("*",), (route,)),)))
+    listener = Listener("l", SocketAddress("198.51.100.1", 80), manager)
+    explainer = Explainer(Snapshot((listener,), (ONE,)), listener)
+
+    twice = [explainer.explain(b"GET / HTTP/1.1\r\nhost: h.example\r\n\r\n") for _ in range(2)]
+
+    assert twice[0] == twice[1]
+    assert twice[0].destinations[0].request is not None

@@ -28,7 +28,7 @@ def route(name: str, match: RouteMatch | None = None) -> Route:
 def router(*hosts: VirtualHost) -> Router:
     """A router whose routes answer with their own names."""
 
-    def named(route: Route) -> Service:
+    def named(host: VirtualHost, route: Route) -> Service:
         async def answer(request: Request) -> Response:
             return Response(200, [], route.name.encode())
 
@@ -194,7 +194,7 @@ def test_a_route_configuration_can_heed_the_port(authority: bytes, met: str | No
         VirtualHost(name, (domain,), (Route(name, RouteMatch(), DirectResponseAction(200)),))
         for name, domain in domains.items()
     )
-    router = Router(RouteConfiguration("r", hosts, ignore_port_in_host_matching=False), lambda route: Backend())
+    router = Router(RouteConfiguration("r", hosts, ignore_port_in_host_matching=False), lambda host, route: Backend())
 
     found = router.find(made_request(authority=authority))
 

@@ -48,11 +48,24 @@ def response_headers(levels: Sequence[HeaderMutations], service: Service) -> Ser
         try:
             response = await service(request)
         except Failure as failure:
-            request.flags = failure.kind.flags
-            request.details = failure.details
             return failure.respond(request, change([], request))
         response.headers = change(response.headers, request)
         return response
+
+    return changing
+
+
+def refusal_headers(levels: Sequence[HeaderMutations], service: Service) -> Service:
+    """`service`, which changes the headers of its responses itself: of a failure's as well, those here change them."""
+    change = response_change(levels)
+    if change is None:
+        return service
+
+    async def changing(request: Request) -> Response:
+        try:
+            return await service(request)
+        except Failure as failure:
+            return failure.respond(request, change([], request))
 
     return changing
 

@@ -82,8 +82,6 @@ class ConnectionManager:
 
     def local_reply(self, request: Request, failure: Failure) -> Response:
         """The response that a failure becomes."""
-        request.flags = failure.kind.flags
-        request.details = failure.details
         response = failure.respond(request)
         self._finish_response(response)
         return response

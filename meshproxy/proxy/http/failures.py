@@ -17,12 +17,16 @@ _RESET = "upstream connect error or disconnect/reset before headers. reset reaso
 
 
 class Kind(NamedTuple):
-    """One line of the table. `details` is what the access log says when the place of failure adds nothing."""
+    """One line of the table. `details` is what the access log says when the place of failure adds nothing.
+
+    `grpc_status` is for gRPC requests, where it is not the one that follows from `status`.
+    """
 
     status: int
     flags: str
     details: str
     body: str = ""
+    grpc_status: int | None = None
 
 
 BAD_REQUEST = Kind(400, "DPE", "http1.codec_error", "Bad Request")
@@ -41,6 +45,10 @@ ABSOLUTE_PATH_REJECTED = Kind(404, "", "absolute_path_rejected")
 UPGRADE_NOT_ALLOWED = Kind(403, "", "upgrade_failed")
 ROUTE_NOT_FOUND = Kind(404, "NR", "route_not_found")
 CLUSTER_NOT_FOUND = Kind(503, "NC", "cluster_not_found")
+
+LOCAL_RATE_LIMITED = Kind(429, "RL", "local_rate_limited", "local_rate_limited")
+PAYLOAD_TOO_LARGE = Kind(413, "", "request_payload_too_large", "Payload Too Large")
+FAULT_ABORT = Kind(503, "FI", "fault_filter_abort", "fault filter abort")  # its status is the policy's
 
 DNS_RESOLUTION_FAILED = Kind(503, "DF", "dns_resolution_failure", "DNS resolution failure")
 LOOP_DETECTED = Kind(508, "LR", "request_leads_back_here", "the request leads back to this proxy")
@@ -79,8 +87,24 @@ class Failure(Exception):
         self.details = details or kind.details
 
     def respond(self, request: Request | None, headers: Headers | None = None) -> Response:
-        """The local reply, with `headers` besides its own."""
-        return local_reply(request, self.kind.status, self.kind.body.encode(), headers)
+        """The local reply, with `headers` besides its own. The request keeps why it failed."""
+        if request is not None:
+            add_flags(request, self.kind.flags)
+            request.details = self.details
+        return local_reply(request, self.kind.status, self.kind.body.encode(), headers, self.kind.grpc_status)
+
+
+DELAY_INJECTED = "DI"
+"""A flag that tells of no failure: there may be one besides."""
+
+# In the order in which Envoy writes them.
+_FLAGS = ("UH", "UF", "UC", "LR", "NR", "DI", "FI", "RL", "DC", "DPE", "DT", "UPE", "NC", "DF")
+
+
+def add_flags(request: Request, flags: str) -> None:
+    """Give the request these flags besides those that it has."""
+    both = {*request.flags.split(","), *flags.split(",")}
+    request.flags = ",".join(flag for flag in _FLAGS if flag in both) if request.flags else flags
 
 
 # https://grpc.github.io/grpc/core/md_doc_http-grpc-status-mapping.html, as Envoy applies it to its own replies
@@ -88,7 +112,9 @@ _GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 50
 _GRPC_UNKNOWN = 2
 
 
-def local_reply(request: Request | None, status: int, body: bytes, headers: Headers | None = None) -> Response:
+def local_reply(
+    request: Request | None, status: int, body: bytes, headers: Headers | None = None, grpc_status: int | None = None
+) -> Response:
     """A response from here, in the form of Envoy's: plain text, unless `headers` say otherwise.
 
     A gRPC request is answered as gRPC is: 200, with the status in `grpc-status` and the body in `grpc-message`.
@@ -99,7 +125,9 @@ def local_reply(request: Request | None, status: int, body: bytes, headers: Head
     if request is not None and _is_grpc(request):
         headers = remove_headers(headers, _CONTENT_LENGTH)
         set_header(headers, b"content-type", b"application/grpc")
-        headers.append((b"grpc-status", b"%d" % _GRPC_STATUS.get(status, _GRPC_UNKNOWN)))
+        if grpc_status is None:
+            grpc_status = _GRPC_STATUS.get(status, _GRPC_UNKNOWN)
+        headers.append((b"grpc-status", b"%d" % grpc_status))
         if body and request.method != b"HEAD":
             headers.append((b"grpc-message", quote_from_bytes(body, safe=_GRPC_MESSAGE_SAFE).encode()))
         return Response(200, headers)

@@ -22,10 +22,12 @@ import trio
 
 from ..transport import LOST, Transport
 from .failures import (
+    DELAY_INJECTED,
     DOWNSTREAM_DISCONNECT,
     DRAIN_TIMEOUT,
     REQUEST_HEADER_TIMEOUT,
     Failure,
+    add_flags,
 )
 from .http1_bodies import UNTIL_CLOSE, BodyError
 from .http1_codec import (
@@ -427,6 +429,6 @@ def _connection_line(request: Request, keep_alive: bool) -> bytes:
 
 def _note(request: Request, failure: Failure) -> None:
     """What went wrong first is why the request failed; what follows from it is not."""
-    if not request.flags:
-        request.flags = failure.kind.flags
+    if request.flags in ("", DELAY_INJECTED):
+        add_flags(request, failure.kind.flags)
         request.details = failure.details

@@ -5,5 +5,6 @@
 - `router`: virtual hosts and their routes; the service that finds a request's route and calls it.
 - `actions`: what a route does: forward, redirect, answer; each compiled to a service of its own.
 - `rewrites`: new paths from old ones.
+- `policies`: what a route's filters do, in words.
 - `explain`: all of it told of one request, without sending anything.
 """

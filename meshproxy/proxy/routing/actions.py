@@ -1,41 +1,98 @@
-"""What a route does: forward, redirect, answer. Each is compiled to a service that holds only what is configured."""
+"""What a route does: forward, redirect, answer. Each is compiled to a service that holds only what is configured.
+
+The filters of a route stand around it in Istio's order: the rate limit, the fault, CORS, the buffer, and then what is
+the router's in Envoy, header changes and mirrors among it. So a response from a filter passes those outside of it, and
+a request that one of them answers is not seen further in. A route's changes to responses are made to such an answer
+too, but for one to a preflight (as Envoy does it).
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from ...snapshot import (
+    Buffer,
     DirectResponseAction,
+    HeaderMutations,
+    HttpConnectionManager,
     RedirectAction,
     Route,
     RouteAction,
     StringMatcher,
+    VirtualHost,
     WeightedCluster,
 )
-from ..filters.headers import Change, request_headers, response_change, response_headers
+from ..filters.buffer import buffer
+from ..filters.context import Chance, FilterContext
+from ..filters.cors import cors
+from ..filters.fault import fault
+from ..filters.headers import Change, refusal_headers, request_headers, response_change, response_headers
+from ..filters.local_ratelimit import RateLimiter, local_ratelimit
+from ..filters.mirror import Mirror, mirrored
 from ..http.failures import CLUSTER_NOT_FOUND, Failure, local_reply
 from ..http.message import Request, Response, Service, set_header
 from .rewrites import Rewrite, prefix, rewrite
-from .router import without_port
+from .router import Router, route_not_found, without_port
 
 ClusterService = Callable[[str], Service]
 """Given a cluster's name, the service that sends requests to it."""
-Chance = Callable[[], float]
-"""A random number from [0, 1)."""
 
 
-def action(route: Route, cluster: ClusterService, chance: Chance) -> Service:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the requests of a route: its own, its virtual host's or its listener's."""
+
+    rate: RateLimiter | None = None
+    buffer: Buffer | None = None
+
+    def within(self, config: HttpConnectionManager | VirtualHost | Route) -> Limits:
+        """These, or what is said more specifically. A rate limit has buckets of its own wherever it is said."""
+        rate = self.rate if config.rate_limit is None else RateLimiter(config.rate_limit)
+        return Limits(rate, config.buffer or self.buffer)
+
+
+NO_LIMITS = Limits()
+
+
+def router(http: HttpConnectionManager, cluster: ClusterService, chance: Chance, context: FilterContext) -> Router:
+    """A listener's routes, compiled. `chance` chooses among destinations, the `context`'s whatever filters do."""
+    here = NO_LIMITS.within(http)
+    of_hosts = {host.name: here.within(host) for host in http.route_config.virtual_hosts}
+
+    def compiled(host: VirtualHost, route: Route) -> Service:
+        return action(route, cluster, chance, context, of_hosts[host.name].within(route))
+
+    not_found = route_not_found if here.rate is None else local_ratelimit(here.rate, context, route_not_found)
+    return Router(http.route_config, compiled, not_found)
+
+
+def action(
+    route: Route,
+    cluster: ClusterService,
+    chance: Chance,
+    context: FilterContext,
+    limits: Limits = NO_LIMITS,
+) -> Service:
     """The service behind a route's match."""
     match route.action:
         case RouteAction():
-            service = _forward(route, route.action, cluster, chance)
+            service = _forward(route, route.action, cluster, chance, context, limits)
         case RedirectAction():
             service = _redirect(route.action, route.match.path, response_change([route.response_headers]))
+            service = _limited(limits, context, service)
         case DirectResponseAction():
             service = _direct_response(route.action, response_change([route.response_headers]))
+            service = _limited(limits, context, service)
     return _named(route.name, service) if route.name else service
+
+
+def _limited(limits: Limits, context: FilterContext, service: Service) -> Service:
+    if limits.buffer is not None:
+        service = buffer(limits.buffer, service)
+    return service if limits.rate is None else local_ratelimit(limits.rate, context, service)
 
 
 def _named(name: str, service: Service) -> Service:
@@ -46,27 +103,56 @@ def _named(name: str, service: Service) -> Service:
     return named
 
 
-def _forward(route: Route, forward: RouteAction, cluster: ClusterService, chance: Chance) -> Service:
-    destinations = [_destination(route, forward, one, cluster) for one in forward.clusters]
+def _forward(
+    route: Route, forward: RouteAction, cluster: ClusterService, chance: Chance, context: FilterContext, limits: Limits
+) -> Service:
+    mirrors = [Mirror(one.percentage, cluster(one.cluster), context) for one in forward.mirrors]
+
+    def destination(one: WeightedCluster) -> Service:
+        to = cluster(one.cluster)
+        service = _destination(route, forward, one, mirrored(mirrors, to) if mirrors else to)
+        changes = [one.response_headers, route.response_headers]
+        return _filtered(forward, limits, context, changes, response_headers(changes, service))
+
+    destinations = [destination(one) for one in forward.clusters]
     if len(destinations) == 1:
         return destinations[0]
-    total, *_ = reversed(limits := list(accumulate(one.weight for one in forward.clusters)))
+    total, *_ = reversed(shares := list(accumulate(one.weight for one in forward.clusters)))
 
     def split(request: Request) -> Awaitable[Response]:
-        return destinations[bisect_right(limits, chance() * total)](request)
+        return destinations[bisect_right(shares, chance() * total)](request)
 
     return split
 
 
-def _destination(route: Route, forward: RouteAction, destination: WeightedCluster, cluster: ClusterService) -> Service:
+def _filtered(
+    forward: RouteAction,
+    limits: Limits,
+    context: FilterContext,
+    changes: Sequence[HeaderMutations],
+    service: Service,
+) -> Service:
+    """`service` behind the filters of its route. What they raise has `changes` made to it on its way out."""
+    if limits.buffer is not None:
+        service = refusal_headers(changes, buffer(limits.buffer, service))
+    if forward.cors is not None:
+        service = cors(forward.cors, service)
+    if forward.fault is not None:
+        service = refusal_headers(changes, fault(forward.fault, context, service))
+    if limits.rate is not None:
+        service = local_ratelimit(limits.rate, context, service, response_change(changes))
+    return service
+
+
+def _destination(route: Route, forward: RouteAction, destination: WeightedCluster, service: Service) -> Service:
+    """`service`, given requests as this destination is to have them."""
     new_path = rewrite(route.match.path, forward.prefix_rewrite, forward.regex_rewrite)
-    service = cluster(destination.cluster)
     if forward.host_rewrite or destination.host_rewrite or new_path:
         service = _rewriting(_encoded(destination.host_rewrite), _encoded(forward.host_rewrite), new_path, service)
     if destination.request_headers or route.request_headers:
         service = request_headers([destination.request_headers, route.request_headers], service)
         service = _bound_for(destination.cluster, service)
-    return response_headers([destination.response_headers, route.response_headers], service)
+    return service
 
 
 def _encoded(host: str | None) -> bytes | None:

@@ -4,6 +4,8 @@ It is found by doing it: the request's bytes go through the codec, the connectio
 own service, as they would in a worker. Only two things stand in for what does I/O. A cluster is a service that keeps
 what it is sent, and answers with the headers that the route might change; chance is told which destination to choose,
 and each of them gets its turn. Nothing waits then, so that each run is one step of a coroutine and needs no event loop.
+A filter's own chance lets happen only what happens to every request; sleeping takes no time, copies go nowhere, and
+what filters do otherwise is told in words.
 
 What is not known before it happens is made up: the time is the epoch, the request's id `REQUEST_ID`, and where a
 cluster has several endpoints to pick from, a header that quotes the one it picks says `ANY_ENDPOINT`.
@@ -11,7 +13,8 @@ cluster has several endpoints to pick from, a header that quotes the one it pick
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -28,6 +31,7 @@ from ...snapshot import (
     VirtualHost,
 )
 from ...snapshot import WeightedCluster as Weighted
+from ..filters.context import FilterContext
 from ..http.connection_manager import ConnectionManager
 from ..http.departures import Departures
 from ..http.failures import LOOP_DETECTED, NO_HEALTHY_UPSTREAM, Failure
@@ -35,9 +39,10 @@ from ..http.http1_codec import RequestHead, RequestHeads
 from ..http.http1_server import request_of
 from ..http.message import Headers, Request, Response, Service
 from ..upstream.forward_proxy import destination_of, leads_back, reached
-from .actions import action, cluster_not_found
+from .actions import cluster_not_found, router
 from .matchers import conditions
-from .router import CompiledRoute, Domain, Router
+from .policies import policies
+from .router import CompiledRoute, Domain
 
 CLIENT = SocketAddress("192.0.2.1", 49152)
 """Where a request comes from unless it is said: an address for documentation (RFC 5737)."""
@@ -46,6 +51,8 @@ REQUEST_ID = b"00000000-0000-4000-8000-000000000000"
 """Every request's x-request-id, which otherwise is a random one."""
 
 ANY_ENDPOINT = "(any endpoint)"
+
+_LONG_S = 1e9  # between two requests: whatever the one before took, such as tokens, is there again
 
 _PASSING_ON: DiscoveryType = "DYNAMIC_FORWARD_PROXY"
 
@@ -116,8 +123,8 @@ class Explanation:
 
     `received` is what the client says, None if it is no request. `request` is the same as routes see it, after
     `header_changes`; None if it does not get that far. `domain` is the one of `virtual_host` that the request's host
-    found. `route` is the rule that it meets, after those `tried` in vain; then it goes to one of `destinations`. If
-    there are none, `answer` is the client's.
+    found. `route` is the rule that it meets, after those `tried` in vain; then it goes to one of `destinations`, unless
+    `policies`, told in words, have it otherwise. If there are none, `answer` is the client's.
     """
 
     listener: Listener
@@ -128,6 +135,7 @@ class Explanation:
     domain: str = ""
     tried: tuple[Tried, ...] = ()
     route: Route | None = None
+    policies: tuple[str, ...] = ()
     destinations: tuple[Destination, ...] = ()
     answer: Answer | None = None
 
@@ -148,11 +156,13 @@ class Explainer:
     def __init__(self, snapshot: Snapshot, listener: Listener) -> None:
         self._listener = listener
         self._clusters = {cluster.name: cluster for cluster in snapshot.clusters}
-        self._router = Router(listener.http.route_config, self._action)
+        context = FilterContext(_only_what_is_certain, _in_no_background, lambda: self._now, _in_no_time)
+        self._router = router(listener.http, self._stand_in, lambda: self._chance, context)
         self._manager = ConnectionManager(
             listener.http, self._observed, _Unheard(), Departures(), request_id=lambda: REQUEST_ID
         )
         self._chance = 0.0
+        self._now = 0.0
         self._run = _Run()
 
     def explain(self, head: bytes, client: SocketAddress = CLIENT) -> Explanation:
@@ -177,6 +187,7 @@ class Explainer:
             domain=run.domain.name if run.domain else "",
             tried=run.tried,
             route=route,
+            policies=tuple(policies(self._listener.http, run.domain.host, route)) if run.domain and route else (),
             destinations=tuple(self._destinations(received, client, route)) if route else (),
             answer=None if forwards else run.answer,
         )
@@ -206,6 +217,7 @@ class Explainer:
 
     def _run_with(self, chance: float, received: RequestHead, client: SocketAddress) -> _Run:
         self._chance = chance
+        self._now += _LONG_S
         run = self._run = _Run()
         request = self._request(received, client)
         run.response = _completed(self._manager(request))
@@ -224,9 +236,6 @@ class Explainer:
         run.domain, run.found = self._router.domains.find(request.authority), self._router.find(request)
         run.tried = tuple(_tried(run.domain, run.found, request))
         return await self._router(request)
-
-    def _action(self, route: Route) -> Service:
-        return action(route, self._stand_in, lambda: self._chance)
 
     def _stand_in(self, name: str) -> Service:
         """A cluster that sends nothing."""
@@ -274,6 +283,19 @@ class _Unheard:
     def request_finished(self, request: Request) -> None: ...
 
     def head_refused(self, failure: Failure, response: Response, peer: bytes) -> None: ...
+
+
+def _only_what_is_certain() -> float:
+    """A chance by which nothing happens but what happens to every request."""
+    return math.nextafter(1.0, 0.0)
+
+
+async def _in_no_time(seconds: float) -> None:
+    """Sleep, without an event loop."""
+
+
+def _in_no_background(task: Callable[[], Awaitable[None]]) -> None:
+    """A task that no request waits for does not matter here."""
 
 
 T = TypeVar("T")

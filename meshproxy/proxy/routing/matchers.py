@@ -206,6 +206,11 @@ def _verb(match: StringMatcher | None, invert: bool = False) -> str:
     return _VERBS[None if match is None else type(match)][invert]
 
 
+def string_condition(match: StringMatcher) -> str:
+    """What a matcher asks of a text, such as `is "a"`."""
+    return f"{_verb(match)}{_quoted(match)}"
+
+
 def _quoted(match: StringMatcher | None) -> str:
     return "" if match is None else f' "{match.value}"'
 
