@@ -50,6 +50,7 @@ def as_dict(story: Story) -> dict[str, Any]:
         },
         "tried": [_rule_dict(one.route) | {"failed": one.failed, "given": one.given} for one in explanation.tried],
         "route": route and _rule_dict(route) | {"conditions": list(explanation.conditions)},
+        "policies": list(explanation.policies),
         "destinations": list(map(_destination_dict, explanation.destinations)),
         "answer": explanation.answer and dataclasses.asdict(explanation.answer),
     }
@@ -93,6 +94,10 @@ def _lines(story: Story) -> Iterator[Text]:
             told = f"none for {explanation.request.authority}"
         yield _heading("virtual host", told, story.host_origins)
     yield from _rules(explanation)
+    if explanation.policies:
+        yield Text("\npolicies", "bold")
+    for policy in explanation.policies:
+        yield Text(f"  {policy}")
     if explanation.destinations:
         yield Text("\ndestinations", "bold")
     for destination in explanation.destinations:

@@ -28,6 +28,7 @@ from .clusters import Targets
 from .covering import is_catch_all
 from .hosts import HostMap, specificity, subset_of
 from .http_options import HttpOptions
+from .limits import Limit, Limits, at_gateways
 from .mesh import Mesh
 from .names import ROOT_NAMESPACE, with_port
 from .registry import selects
@@ -70,11 +71,13 @@ def gateway_snapshot(
         hosts = contributions(mesh, servers, selector, namespace, partial(targets.cluster_of, port))
         own_bind = servers[0].server.bind
         name = f"http.{port}.{own_bind}" if own_bind else f"http.{port}"
-        routes = RouteConfiguration(name, tuple(_virtual_hosts(hosts, port)))
+        limits = at_gateways(mesh.traffic_limits, [server.gateway_name for server in servers])
+        routes = RouteConfiguration(name, tuple(_virtual_hosts(hosts, port, limits)))
         address = (publish or {}).get(port, SocketAddress(bind, port))
         if sum(port == other for other, _ in merged) > 1:  # only their hosts tell these listeners apart
             address = SocketAddress(bind, address.port)
-        listeners.append(Listener(f"{bind}_{port}", address, HttpConnectionManager(routes, **http)))
+        listener = Listener(f"{bind}_{port}", address, HttpConnectionManager(routes, **http))
+        listeners.append(limits.on(listener))
     return Snapshot(tuple(listeners), tuple(targets.clusters()))
 
 
@@ -210,13 +213,13 @@ class Admission:
         return tuple(common for scope in scopes if scope is not None for common in scope.intersection((host,)))
 
 
-def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int) -> Iterator[VirtualHost]:
-    """The virtual hosts, by name. Hosts with the very same routes share one, named for the most specific."""
+def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int, limits: Limits) -> Iterator[VirtualHost]:
+    """The virtual hosts, by name. Hosts with the very same routes and limits share one, named for the most specific."""
     if not hosts:
         yield VirtualHost(f"blackhole:{port}", ("*",), ())
-    alike: dict[tuple[Contribution, ...], list[str]] = {}
+    alike: dict[tuple[tuple[Contribution, ...], tuple[Limit, ...]], list[str]] = {}
     for host in sorted(hosts, key=specificity):
-        alike.setdefault(tuple(hosts[host]), []).append(host)
+        alike.setdefault((tuple(hosts[host]), limits.of_host((host,))), []).append(host)
     for first, *others in sorted(alike.values(), key=lambda names: with_port(names[0], port)):
         routes = [route for contribution in hosts[first] for route in contribution.routes]
         # Each VirtualService may have a route for the rest; these wait until all others had their turn.

@@ -51,6 +51,11 @@ class Mesh:
         return DestinationRules(self.of(api.DestinationRule))
 
     @cached_property
+    def traffic_limits(self) -> tuple[Resource[api.TrafficLimit], ...]:
+        """TrafficLimits, the oldest first."""
+        return self.of(api.TrafficLimit)
+
+    @cached_property
     def workloads(self) -> Workloads:
         """Workloads, to be found by their labels."""
         return Workloads(self.of(api.WorkloadEntry))

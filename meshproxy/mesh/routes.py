@@ -33,6 +33,7 @@ from ..snapshot import (
 )
 from .covering import is_catch_all
 from .header_changes import HeaderChanges, header_changes
+from .route_policies import cors_policy, fault_injection, mirror_policies
 from .virtual_services import Match, MergedVirtualService, Path, Rule
 
 
@@ -144,18 +145,19 @@ def _action(rule: Rule, context: RouteContext) -> tuple[Action, HeaderChanges]:
         return _redirect(http.redirect, context.port), changes
     if http.direct_response is not None:
         return DirectResponseAction(http.direct_response.status, _body(http.direct_response.body)), changes
-    namespace = rule.resource.namespace
+
+    def cluster_of(destination: Destination) -> str:
+        return context.cluster_of(destination, rule.resource.namespace)
+
     if len(http.route) == 1:
         # A single destination has no weight to speak of, and its changes are those of the route.
         changes = changes.then(header_changes(http.route[0].headers))
-        only = WeightedCluster(context.cluster_of(http.route[0].destination, namespace))
-        return _forward(http, (only,), changes), changes
+        only = WeightedCluster(cluster_of(http.route[0].destination))
+        return _forward(http, (only,), changes, cluster_of), changes
     weighted = tuple(
-        _weighted(destination, context.cluster_of(destination.destination, namespace))
-        for destination in http.route
-        if destination.weight
+        _weighted(destination, cluster_of(destination.destination)) for destination in http.route if destination.weight
     )
-    return _forward(http, weighted, changes), changes
+    return _forward(http, weighted, changes, cluster_of), changes
 
 
 def _body(body: HTTPBody | None) -> bytes:
@@ -169,7 +171,12 @@ def _weighted(destination: HTTPRouteDestination, cluster: str) -> WeightedCluste
     return WeightedCluster(cluster, destination.weight or 0, changes.request, changes.response, changes.authority)
 
 
-def _forward(http: HTTPRoute, clusters: tuple[WeightedCluster, ...], changes: HeaderChanges) -> RouteAction:
+def _forward(
+    http: HTTPRoute,
+    clusters: tuple[WeightedCluster, ...],
+    changes: HeaderChanges,
+    cluster_of: Callable[[Destination], str],
+) -> RouteAction:
     authority = (http.rewrite.authority if http.rewrite else None) or changes.authority
     if authority:
         # Envoy would apply both, the route's last; saying only the one that counts leaves no room for doubt.
@@ -180,6 +187,9 @@ def _forward(http: HTTPRoute, clusters: tuple[WeightedCluster, ...], changes: He
         prefix_rewrite=http.rewrite.uri or None if http.rewrite and not regex else None,
         regex_rewrite=RegexRewrite(regex.match, regex.rewrite) if regex else None,
         host_rewrite=authority or None,
+        fault=fault_injection(http.fault),
+        cors=cors_policy(http.cors_policy),
+        mirrors=tuple(mirror_policies(http, cluster_of)),
     )
 
 

@@ -38,6 +38,7 @@ from .advice import listed, nearest
 from .clusters import Targets
 from .http_options import HttpOptions
 from .inbound import inbound_cluster, inbound_routes, served_ports
+from .limits import at_inbound, at_outbound
 from .mesh import Mesh
 from .outbound import considered_outbound, outbound_virtual_hosts
 from .routes import ConsideredRoute
@@ -81,13 +82,15 @@ def sidecar_snapshot(
     for hosts that no resource names. `sidecar_problems` finds the addresses that cannot be.
     """
     targets = Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules)
-    listeners = [_listener(outbound, _outbound_routes(mesh, workload, targets, outbound_policy), http)]
+    outward = at_outbound(mesh.traffic_limits, workload.namespace)
+    inward = at_inbound(mesh.traffic_limits, workload.namespace, _labels(workload))
+    listeners = [outward.on(_listener(outbound, _outbound_routes(mesh, workload, targets, outbound_policy), http))]
     clusters = list(targets.clusters())
     if outbound_policy == "ALLOW_ANY":
         clusters.append(Cluster(PASSTHROUGH_CLUSTER, (), type="DYNAMIC_FORWARD_PROXY"))
     for number, inbound in served_ports(mesh, workload).items():
         address = SocketAddress(workload.spec.address or "", number)
-        listeners.append(_listener(address, inbound_routes(number, inbound), http))
+        listeners.append(inward.on(_listener(address, inbound_routes(number, inbound), http)))
         clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules))
     return Snapshot(tuple(listeners), tuple(clusters))
 

@@ -41,6 +41,18 @@ def match_header_error(name: str) -> str | None:
     return f"{name!r} is not a header name; use letters, digits and '-'"
 
 
+def cors_header_error(name: str) -> str | None:
+    """Why no CORS policy could name this header; `*` stands for all."""
+    if name == "*" or _TOKEN.fullmatch(name):
+        return None
+    return f"{name!r} is not a header name; use letters, digits and '-', or '*' for all"
+
+
+def limited_header_error(name: str) -> str | None:
+    """Why no request could be told apart by a header of this name."""
+    return None if _TOKEN.fullmatch(name) else f"{name!r} is not a header name; use letters, digits and '-'"
+
+
 def header_value_error(value: str) -> str | None:
     """Why Envoy would refuse the value of a header that is set or added."""
     if _CONTROL.search(value):

@@ -15,6 +15,7 @@ from .security import AuthorizationPolicy, PeerAuthentication, RequestAuthentica
 from .service_entry import ServiceEntry, WorkloadEntry
 from .sidecar import Sidecar
 from .telemetry import Telemetry
+from .traffic_limit import TrafficLimit
 from .virtual_service import VirtualService
 from .workload_group import WorkloadGroup
 
@@ -63,6 +64,7 @@ KINDS = {
         Kind("Service", "", ("v1",), Service, dotted_names=False),
         Kind("Endpoints", "", ("v1",), Endpoints, has_spec=False),
         Kind("EndpointSlice", "discovery.k8s.io", ("v1", "v1beta1"), EndpointSlice, has_spec=False),
+        Kind("TrafficLimit", "meshproxy.io", ("v1alpha1",), TrafficLimit),
         Kind("Sidecar", NETWORKING, _NETWORKING_VERSIONS, Sidecar, not_yet="settings of sidecars"),
         Kind("WorkloadGroup", NETWORKING, _NETWORKING_VERSIONS, WorkloadGroup, not_yet="registration of workloads"),
         Kind("ProxyConfig", NETWORKING, ("v1beta1",), ProxyConfig, not_yet="settings of proxies"),

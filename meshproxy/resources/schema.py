@@ -8,7 +8,7 @@ The schemas come out of the models. Rules of this module:
 3. A marked field is `deprecated`: editors strike it through instead of calling it an error, for it is correct Istio.
    `deprecationMessage` and `patternErrorMessage` are what VS Code shows; others ignore keywords that they do not know.
 4. Kinds are told apart by if and then, not by oneOf: an editor then blames the field that is wrong, not the whole
-   document for being none of fifteen kinds.
+   document for being none of all these kinds.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, Valid
 from .heads import (
     Authority,
     UriText,
+    cors_header_error,
     header_errors,
     is_authority,
     is_jwt_claim,
@@ -295,10 +296,16 @@ class Delegate(Model):
     namespace: DNSLabel | None = None
 
 
+def _countable(percent: float) -> float:
+    if 0 < percent < 0.0001:
+        raise ValueError(f"{percent:g} is neither 0 nor at least 0.0001, the smallest share that counts")
+    return percent
+
+
 class Percent(Model):
     """A share of the requests, in percent; fractions down to 0.0001 count."""
 
-    value: PercentNumber = 0.0
+    value: Annotated[PercentNumber, AfterValidator(_countable)] = 0.0
 
 
 class HTTPRetry(Model):
@@ -313,7 +320,7 @@ class HTTPRetry(Model):
 
 
 class Delay(Ruled):
-    """Hold some of the requests back."""
+    """Hold some of the requests back: `percentage` of them or, if that is not given, `percent`; without both, none."""
 
     percent: PercentInt | None = None
     fixed_delay: PositiveDuration | None = None
@@ -323,13 +330,23 @@ class Delay(Ruled):
     def broken_rules(self) -> Iterator[Wrong]:
         if self.exponential_delay is not None:
             yield ("exponentialDelay",), "Istio never built exponentialDelay; use fixedDelay"
+        elif self.fixed_delay is None:
+            yield (), "says not how long; give fixedDelay"
+
+
+GRPC_STATUSES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+"""The names of gRPC's status codes, each at the place of its number."""
 
 
 class Abort(Ruled):
-    """Fail some of the requests."""
+    """Fail `percentage` of the requests; none, if it is not given."""
 
     http_status: Annotated[int, Field(strict=True, ge=200, le=599)] | None = None
-    grpc_status: str | None = None
+    grpc_status: Annotated[str, one_of_texts(*GRPC_STATUSES)] | None = None
     http2_error: str | None = None
     percentage: Percent | None = None
 
@@ -338,6 +355,8 @@ class Abort(Ruled):
             yield ("http2Error",), "Istio never built http2Error; use httpStatus or grpcStatus"
         if self.http_status is not None and self.grpc_status is not None:
             yield (), "give one of httpStatus and grpcStatus, not both"
+        if self.http_status is None and self.grpc_status is None and self.http2_error is None:
+            yield (), "says not how requests fail; give httpStatus or grpcStatus"
 
 
 class HTTPFaultInjection(Ruled):
@@ -358,15 +377,31 @@ class HTTPMirrorPolicy(Model):
     percentage: Percent | None = None
 
 
-class CorsPolicy(Model):
-    """What scripts of other origins may do (the Fetch standard's CORS protocol)."""
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*")
 
-    allow_origin: tuple[str, ...] = ()
+
+def _whole_seconds(duration: float) -> float:
+    if not duration.is_integer():
+        raise ValueError("browsers count whole seconds here; round it")
+    return duration
+
+
+CorsMethods = tuple[Annotated[str, one_of_texts(*_METHODS)], ...]
+CorsHeaders = tuple[Annotated[str, checked(cors_header_error)], ...]
+
+
+class CorsPolicy(Model):
+    """What scripts of other origins may do (the Fetch standard's CORS protocol).
+
+    `allow_origin` is the old form of `allow_origins`, which goes before it.
+    """
+
+    allow_origin: tuple[Text, ...] = ()
     allow_origins: tuple[TextMatch, ...] = ()
-    allow_methods: tuple[str, ...] = ()
-    allow_headers: tuple[str, ...] = ()
-    expose_headers: tuple[str, ...] = ()
-    max_age: PositiveDuration | None = None
+    allow_methods: CorsMethods = ()
+    allow_headers: CorsHeaders = ()
+    expose_headers: CorsHeaders = ()
+    max_age: Annotated[PositiveDuration, AfterValidator(_whole_seconds)] | None = None
     allow_credentials: Bool | None = None
     unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] | None = None
 
@@ -390,14 +425,12 @@ class HTTPRoute(Ruled):
         HTTPRetry | None,
         NotYet("retries; {} and attempts: 0, which mean none, are accepted", one_of({}, {"attempts": 0})),
     ] = None
-    fault: Annotated[HTTPFaultInjection | None, NotYet("fault injection")] = None
-    mirror: Annotated[Destination | None, NotYet("mirroring of requests")] = None
-    mirrors: Annotated[tuple[HTTPMirrorPolicy, ...], NotYet("mirroring of requests")] = ()
-    mirror_percent: Annotated[PercentInt | None, NotYet("mirroring of requests")] = Field(
-        None, validation_alias=AliasChoices("mirrorPercent", "mirror_percent")
-    )
-    mirror_percentage: Annotated[Percent | None, NotYet("mirroring of requests")] = None
-    cors_policy: Annotated[CorsPolicy | None, NotYet("CORS policies")] = None
+    fault: HTTPFaultInjection | None = None
+    mirror: Destination | None = None
+    mirrors: tuple[HTTPMirrorPolicy, ...] = ()
+    mirror_percent: PercentInt | None = Field(None, validation_alias=AliasChoices("mirrorPercent", "mirror_percent"))
+    mirror_percentage: Percent | None = None
+    cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
@@ -431,11 +464,17 @@ class HTTPRoute(Ruled):
         if len(given) > 1:
             yield (), f"give one of route, redirect, directResponse and delegate, not {' and '.join(given)}"
         if self.redirect or self.direct_response:
-            for name, extra in (("rewrite", self.rewrite), ("fault", self.fault)):
+            for name, extra in (
+                ("rewrite", self.rewrite),
+                ("fault", self.fault),
+                ("corsPolicy", self.cors_policy),
+                ("mirror", self.mirror),
+                ("mirrors", self.mirrors),
+            ):
                 if extra:
                     yield (
                         (name,),
-                        f"{name} changes what goes upstream, and nothing does beside {given[0]}; remove one",
+                        f"{name} is about what goes upstream, and nothing does beside {given[0]}; remove one",
                     )
 
     def _authority_errors(self) -> Iterator[Wrong]:
@@ -518,13 +557,26 @@ class VirtualService(Ruled):
         if "*" in self.hosts and (not self.gateways or MESH in self.gateways):
             message = "'*' cannot be for all the mesh; name hosts, or bind it to a gateway with `gateways`"
             yield ("hosts", self.hosts.index("*")), message
-        if not self.hosts:
+        if self.hosts:
+            yield from self._shares_of_no_mirror()
+        else:
             for index, rule in enumerate(self.http):
                 if rule.delegate:
                     yield (
                         ("http", index, "delegate"),
                         "a VirtualService that is delegated to cannot delegate on",
                     )
+
+    def _shares_of_no_mirror(self) -> Iterator[Wrong]:
+        """Where there is delegation, the mirror may be in the one rule and its share in the other."""
+        for index, rule in enumerate(self.http):
+            if rule.mirror is None and rule.delegate is None:
+                for name, share in (
+                    ("mirrorPercent", rule.mirror_percent),
+                    ("mirrorPercentage", rule.mirror_percentage),
+                ):
+                    if share is not None:
+                        yield ("http", index, name), "is a share of what goes to `mirror`, which is not given"
 
 
 def _overlaps(hosts: tuple[str, ...]) -> Iterator[Wrong]:

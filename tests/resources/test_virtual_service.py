@@ -22,6 +22,14 @@ def match(text: str) -> str:
     return rule(f"match: [{{{text}}}], {ROUTE}")
 
 
+def fault(text: str) -> str:
+    return rule(f"{ROUTE}, fault: {text}")
+
+
+def cors(text: str) -> str:
+    return rule(f"{ROUTE}, corsPolicy: {text}")
+
+
 def parsed(text: str) -> HTTPRoute:
     head = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\n"
     loaded: Loaded = load(["-"], stdin=io.StringIO(f"{head}spec: {rule(text)}"))
@@ -242,6 +250,45 @@ def test_this_is_accepted(complaints: Complaints, spec: str) -> None:
         (match("sourceLabels: {a: b c}"), "http[0].match[0].sourceLabels.a", "is not a label value"),
         (match("port: 65536"), "http[0].match[0].port", "the most is 65535"),
         (match("ignoreUriCase: 'true'"), "http[0].match[0].ignoreUriCase", "remove the quotes"),
+        (fault("{}"), "http[0].fault", "injects no fault; give delay or abort"),
+        (fault("{delay: {percent: 1}}"), "http[0].fault.delay", "says not how long; give fixedDelay"),
+        (fault("{delay: {fixedDelay: 5}}"), "http[0].fault.delay.fixedDelay", "5 has no unit"),
+        (fault("{delay: {fixedDelay: 0s}}"), "http[0].fault.delay.fixedDelay", "at least 1ms"),
+        (fault("{delay: {fixedDelay: 1s, percent: 101}}"), "http[0].fault.delay.percent", "the most is 100"),
+        (fault("{delay: {exponentialDelay: 1s}}"), "http[0].fault.delay.exponentialDelay", "use fixedDelay"),
+        (fault("{abort: {percentage: {value: 1}}}"), "http[0].fault.abort", "give httpStatus or grpcStatus"),
+        (fault("{abort: {httpStatus: 199}}"), "http[0].fault.abort.httpStatus", "the least is 200"),
+        (fault("{abort: {httpStatus: 600}}"), "http[0].fault.abort.httpStatus", "the most is 599"),
+        (fault("{abort: {httpStatus: 500, grpcStatus: OK}}"), "http[0].fault.abort", "not both"),
+        (fault("{abort: {grpcStatus: Ok}}"), "http[0].fault.abort.grpcStatus", "'Ok' is not one of OK, CANCELLED"),
+        (fault("{abort: {http2Error: REFUSED}}"), "http[0].fault.abort.http2Error", "use httpStatus or grpcStatus"),
+        (
+            fault("{abort: {httpStatus: 500, percentage: {value: 101}}}"),
+            "http[0].fault.abort.percentage.value",
+            "the most is 100",
+        ),
+        (
+            fault("{abort: {httpStatus: 500, percentage: {value: 0.00001}}}"),
+            "http[0].fault.abort.percentage.value",
+            "neither 0 nor at least 0.0001",
+        ),
+        (cors("{allowOrigins: [{}]}"), "http[0].corsPolicy.allowOrigins[0]", "give one of exact, prefix or regex"),
+        (cors("{allowOrigins: [{regex: '('}]}"), "http[0].corsPolicy.allowOrigins[0].regex", "regular expression"),
+        (cors("{allowMethods: [get]}"), "http[0].corsPolicy.allowMethods[0]", "'get' is not one of GET, HEAD"),
+        (cors("{allowHeaders: ['a b']}"), "http[0].corsPolicy.allowHeaders[0]", "is not a header name"),
+        (cors("{exposeHeaders: ['']}"), "http[0].corsPolicy.exposeHeaders[0]", "is not a header name"),
+        (cors("{maxAge: 1500ms}"), "http[0].corsPolicy.maxAge", "whole seconds"),
+        (rule(f"{ROUTE}, mirrorPercentage: {{value: 5}}"), "http[0].mirrorPercentage", "`mirror`, which is not given"),
+        (rule(f"{ROUTE}, mirror_percent: 5"), "http[0].mirrorPercent", "`mirror`, which is not given"),
+        (rule(f"{ROUTE}, mirror: {{host: c}}, mirror_percent: 101"), "http[0].mirror_percent", "the most is 100"),
+        (
+            rule(f"{ROUTE}, mirror: {{host: c}}, mirrors: [{{destination: {{host: c}}}}]"),
+            "http[0].mirror",
+            "give one of mirror and mirrors",
+        ),
+        (rule(f"{ROUTE}, mirrors: [{{percentage: {{value: 5}}}}]"), "http[0].mirrors[0].destination", "is required"),
+        (rule("redirect: {uri: /x}, corsPolicy: {}"), "http[0].corsPolicy", "nothing does beside redirect"),
+        (rule("directResponse: {status: 200}, mirror: {host: c}"), "http[0].mirror", "beside directResponse"),
         (match("url: {exact: /}"), "http[0].match[0].url", "did you mean 'uri'?"),
         (match("destination: {host: a}"), "http[0].match[0].destination", "unknown field"),
         (match("route: []"), "http[0].match[0].route", "'route' belongs one level up"),
@@ -264,13 +311,6 @@ def test_this_is_refused(complaints: Complaints, spec: str, path: str, message: 
         ("timeout: 1s", "timeout"),
         ("retries: {attempts: 1}", "retries"),
         ("retries: {attempts: 0, retryIgnorePreviousHosts: true}", "retries"),
-        ("fault: {abort: {httpStatus: 500}}", "fault"),
-        ("mirror: {host: c}", "mirror"),
-        ("mirrors: [{destination: {host: c}}]", "mirrors"),
-        ("mirrorPercent: 5", "mirrorPercent"),
-        ("mirror_percent: 5", "mirror_percent"),
-        ("mirrorPercentage: {value: 5}", "mirrorPercentage"),
-        ("corsPolicy: {}", "corsPolicy"),
         ("match: [{statPrefix: a}]", "match[0].statPrefix"),
     ],
 )
@@ -301,7 +341,7 @@ def test_routing_of_other_protocols_is_not_supported_yet(complaints: Complaints)
 
 def test_an_unsupported_field_stands_at_its_key_and_an_unsupported_value_at_itself() -> None:
     text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\nspec:\n  hosts: [a]\n"
-    text += "  http:\n  - route: [{destination: {host: b}}]\n    timeout: 1s\n    mirror:\n      host: c\n"
+    text += "  http:\n  - route: [{destination: {host: b}}]\n    timeout: 1s\n    retries:\n      attempts: 2\n"
     positions = [problem.position[1:] for problem in load(["-"], stdin=io.StringIO(text)).problems]
     assert positions == [(8, 14), (9, 5)]
 

@@ -197,7 +197,7 @@ def not_yet(line: str, rule: str = "plain") -> str:
     return SHOP.replace(f"  - name: {rule}\n", f"  - name: {rule}\n    {line}\n")
 
 
-FAULT = "fault: {abort: {httpStatus: 500, percentage: {value: 100}}}"
+RETRIES = "retries: {attempts: 2}"
 
 
 @pytest.mark.parametrize("want_match", ["true", "false"])
@@ -209,37 +209,37 @@ def test_what_a_rule_does_cannot_be_known_while_a_field_of_it_is_not_supported(
 ) -> None:
     test = case("/plain", f"wantMatch: {want_match}\n{expectation}")
 
-    ((_, expected, got),) = failures(outcome_of(tmp_path, test, not_yet(FAULT)))
+    ((_, expected, got),) = failures(outcome_of(tmp_path, test, not_yet(RETRIES)))
 
     assert expected == expectation.partition(": ")[2]
     assert got.replace(f"{tmp_path}/", "") == (
-        "it cannot be known yet: mesh.yaml:29:5: VirtualService/shop.default: spec.http[3].fault: "
-        "not supported yet: fault injection; remove it until then"
+        "it cannot be known yet: mesh.yaml:29:5: VirtualService/shop.default: spec.http[3].retries: "
+        "not supported yet: retries; {} and attempts: 0, which mean none, are accepted"
     )
 
 
 def test_every_field_that_is_not_supported_is_named(tmp_path: Path) -> None:
-    found = failures(outcome_of(tmp_path, case("/plain", "status: 200"), not_yet(f"timeout: 3s\n    {FAULT}")))
+    found = failures(outcome_of(tmp_path, case("/plain", "status: 200"), not_yet(f"timeout: 3s\n    {RETRIES}")))
 
     assert [re.findall(r"spec\.http\[3\]\.(\w+): not supported yet", got) for _, _, got in found] == [
         ["timeout"],
-        ["fault"],
+        ["retries"],
     ]
 
 
-@pytest.mark.parametrize("expectation", [FAULT, "route: [{destination: {host: backend}}]", "headers: {}"])
+@pytest.mark.parametrize("expectation", ["route: [{destination: {host: backend}}]", "headers: {}"])
 def test_what_a_rule_says_can_be_expected_although_it_is_not_supported(tmp_path: Path, expectation: str) -> None:
-    assert failures(outcome_of(tmp_path, case("/plain", expectation), not_yet(FAULT))) == []
+    assert failures(outcome_of(tmp_path, case("/plain", expectation), not_yet(RETRIES))) == []
 
 
 def test_a_field_that_is_not_supported_concerns_its_own_rule_alone(tmp_path: Path) -> None:
-    assert failures(outcome_of(tmp_path, case("/tea", "status: 418"), not_yet(FAULT))) == []
+    assert failures(outcome_of(tmp_path, case("/tea", "status: 418"), not_yet(RETRIES))) == []
 
 
 def test_a_delegated_rule_has_the_unsupported_fields_of_the_rule_that_delegates(tmp_path: Path) -> None:
-    (found,) = failures(outcome_of(tmp_path, case("/cart", "status: 200"), not_yet(FAULT, "delegated")))
+    (found,) = failures(outcome_of(tmp_path, case("/cart", "status: 200"), not_yet(RETRIES, "delegated")))
 
-    assert "spec.http[2].fault: not supported yet" in found[2]
+    assert "spec.http[2].retries: not supported yet" in found[2]
 
 
 def test_a_command_in_a_header_that_is_not_supported_is_to_be_mended_first(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from ...resources import Problem, Resource
 from ..mesh import Mesh
 from ..names import ROOT_NAMESPACE
-from . import conflicts, delegation, destination_rules, destinations, gateways, headers, services, shadowing
+from . import conflicts, delegation, destination_rules, destinations, gateways, headers, limits, services, shadowing
 from .scope import Scope
 from .sidecars import sidecar_notes, sidecar_problems
 
@@ -47,6 +47,8 @@ CHECKS: tuple[Check, ...] = (
     destination_rules.unknown_hosts,
     destination_rules.empty_subsets,
     destination_rules.repeated_subsets,
+    limits.unknown_gateways,
+    limits.unknown_routes,
     services.unknown_target_ports,
     services.protocol_conflicts,
 )

@@ -11,6 +11,7 @@ from ..destination_rules import MergedRule
 from ..hosts import is_wildcard, subset_of
 from ..names import MESH_GATEWAY, fqdn
 from ..registry import Service
+from ..virtual_services import Path
 from .scope import Scope, host_advice
 
 
@@ -67,10 +68,15 @@ def _missing_subset(scope: Scope, placed: PlacedDestination, name: str, rules: l
 def _destinations(scope: Scope) -> Iterator[PlacedDestination]:
     for resource in scope.virtual_services:
         for n, rule in enumerate(resource.spec.http):
-            for m, route in enumerate(rule.route):
-                host = fqdn(route.destination.host, resource.namespace)
-                path = ("spec", "http", n, "route", m, "destination")
-                yield PlacedDestination(route.destination, host, resource, path)
+            placed: list[tuple[Destination, Path]] = [
+                (route.destination, ("route", m, "destination")) for m, route in enumerate(rule.route)
+            ]
+            placed += [(mirror.destination, ("mirrors", m, "destination")) for m, mirror in enumerate(rule.mirrors)]
+            if rule.mirror is not None:
+                placed.append((rule.mirror, ("mirror",)))
+            for destination, path in placed:
+                host = fqdn(destination.host, resource.namespace)
+                yield PlacedDestination(destination, host, resource, ("spec", "http", n, *path))
 
 
 def _viewers(scope: Scope, placed: PlacedDestination) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
@@ -21,6 +21,7 @@ import trio
 from ...snapshot import FractionalPercent
 from ..http.failures import Failure
 from ..http.message import Body, Headers, Request, Response, Service, header, set_header
+from ..transport import Transport
 from .context import FilterContext
 
 _log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
-class _Tee(Body):
+class _Tee:
     """A request's body that is copied while it is read."""
 
     def __init__(self, body: Body, copies: Sequence[_CopiedBody]) -> None:
@@ -159,6 +160,9 @@ class _Tee(Body):
             raise
         self._copy(piece)
         return piece
+
+    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+        """Whoever copies has to see the bytes."""
 
     def receive_nowait(self) -> bytes:
         piece = self._body.receive_nowait()
@@ -181,7 +185,7 @@ class _Tee(Body):
         self._body.close()
 
 
-class _CopiedBody(Body):
+class _CopiedBody:
     """A body that comes from another's reader. `scope` is that of the copy, which ends where the body breaks off."""
 
     def __init__(self, length: int | None) -> None:
@@ -219,6 +223,9 @@ class _CopiedBody(Body):
             self._more = trio.Event()
             await self._more.wait()
         return piece
+
+    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+        """It comes out of memory."""
 
     def receive_nowait(self) -> bytes:
         piece = self._pieces.popleft() if self._pieces else b""
