@@ -6,6 +6,7 @@ way in for the referee that holds our behaviour against Envoy's own.
 - `bootstrap`: the whole file that `envoy -c` reads.
 - `listeners`: a listener, its HTTP connection manager, its virtual hosts.
 - `routes`: a route: its conditions, its action, its header changes.
+- `filters`: HTTP filters, and what routes tell them.
 - `clusters`: a cluster and its endpoints; among them the one that goes where a request's authority says.
 - `fields`: addresses, durations, matchers, and the error for what Envoy has no words for.
 

@@ -12,6 +12,7 @@ from ..snapshot import (
     VirtualHost,
 )
 from .fields import Inexpressible, Message, address, limit, typed
+from .filters import http_filters, per_filter_config
 from .routes import route
 
 _DEFAULT_MAX_BODY = 4096  # of a direct response
@@ -53,20 +54,9 @@ def http_connection_manager(listener: Listener, dns_cache: Message | None) -> Me
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
         proxy_100_continue=True,
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        http_filters=_http_filters(dns_cache),
+        http_filters=http_filters(config, dns_cache),
         route_config=route_configuration(config.route_config),
     )
-
-
-def _http_filters(dns_cache: Message | None) -> list[Message]:
-    router = typed("extensions.filters.http.router.v3.Router")
-    filters = [{"name": "envoy.filters.http.router", "typed_config": router}]
-    if dns_cache is not None:
-        forward_proxy = typed(
-            "extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig", dns_cache_config=dns_cache
-        )
-        filters.insert(0, {"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": forward_proxy})
-    return filters
 
 
 def route_configuration(config: RouteConfiguration) -> Message:
@@ -94,4 +84,5 @@ def virtual_host(config: VirtualHost) -> Message:
         "name": config.name,
         "domains": list(config.domains),
         "routes": [route(one) for one in config.routes],
+        **per_filter_config(config),
     }

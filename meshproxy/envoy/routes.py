@@ -17,6 +17,7 @@ from ..snapshot import (
     QueryParameterMatcher,
     RedirectAction,
     RegexRewrite,
+    RequestMirrorPolicy,
     Route,
     RouteAction,
     RouteMatch,
@@ -24,6 +25,7 @@ from ..snapshot import (
     WeightedCluster,
 )
 from .fields import Inexpressible, Message, regex_matcher, string_matcher
+from .filters import fractional_percent, per_filter_config
 
 _REDIRECT_CODES = {
     301: "MOVED_PERMANENTLY",
@@ -42,6 +44,7 @@ def route(config: Route) -> Message:
         **_action(config),
         **header_mutations(config.request_headers, "request"),
         **header_mutations(config.response_headers, "response"),
+        **per_filter_config(config),
     }
 
 
@@ -103,8 +106,15 @@ def route_action(action: RouteAction, name: str) -> Message:
         **_destination(action, name),
         **_path_rewrite(action),
         **({"host_rewrite_literal": action.host_rewrite} if action.host_rewrite else {}),
+        **({"request_mirror_policies": list(map(request_mirror_policy, action.mirrors))} if action.mirrors else {}),
         "timeout": "0s",
     }
+
+
+def request_mirror_policy(mirror: RequestMirrorPolicy) -> Message:
+    """`config.route.v3.RouteAction.RequestMirrorPolicy`"""
+    fraction = {"default_value": fractional_percent(mirror.percentage)}
+    return {"cluster": mirror.cluster, "runtime_fraction": fraction, "trace_sampled": False}
 
 
 def _path_rewrite(action: RouteAction) -> Message:

@@ -242,6 +242,17 @@ def _half_closed(pair: Pair, finding: Finding) -> bool:
     return finding.place == "tunnel" and pair.exchange.half_close and ours.startswith(theirs)
 
 
+def _address_of_copy(pair: Pair, finding: Finding) -> bool:
+    """Both add an address of their own to what they forward; ours is the one that the client came to."""
+    found = re.fullmatch(r"received (\d+) header x-forwarded-for", finding.place)
+    if found is None:
+        return False
+    _, received = pair.ours.received[int(found[1])]
+    theirs, ours = (",".join(one) if isinstance(one, tuple) else "" for one in (finding.envoy, finding.ours))
+    is_copy = "-shadow" in received.headers["host"][0]
+    return is_copy and theirs.rpartition(",")[0] == ours.rpartition(",")[0] and ours.endswith(",127.0.0.1")
+
+
 def _coded_in_http10(pair: Pair) -> bool:
     return _version(pair) == b"HTTP/1.0" and b"\r\ntransfer-encoding:" in _head(pair).lower()
 
@@ -377,7 +388,7 @@ DIFFERENCES = (
     ),
     Difference(
         "bodiless-204",
-        "a direct response with status 204 and a body",
+        "an answer of the proxy's own, such as a direct response or an injected fault, with status 204 and a body",
         "sent with its body",
         "sent without",
         "RFC 9110, section 15.3.5: a client takes such a body for its next response",
@@ -491,6 +502,63 @@ DIFFERENCES = (
         "`127.0.0.1`",
         "it is the client's address",
         _own_address,
+    ),
+    Difference(
+        "copy-address",
+        "the proxy in a mirrored request's `x-forwarded-for`",
+        "the machine's own address",
+        "the address that the request came to",
+        "it is the proxy's, whichever the machine has besides",
+        _address_of_copy,
+    ),
+    Difference(
+        "copy-slow",
+        "a mirror that reads a request's body more slowly than it comes",
+        "slows the request down to its own pace",
+        "is broken off once it is 1 MiB behind",
+        "a mirror never slows what it mirrors",
+    ),
+    Difference(
+        "copy-bounds",
+        "a mirror that hangs",
+        "holds its copies for as long as the route's timeout, and as many as its cluster's circuit breakers let",
+        "holds each for 60 s, 1,024 at most",
+        "there is a bound whatever the policy says",
+    ),
+    Difference(
+        "copy-unserved",
+        "a mirrored request for which there is no healthy endpoint",
+        "not copied",
+        "copied",
+        "the mirror's endpoints are others",
+    ),
+    Difference(
+        "copy-upgrade",
+        "a WebSocket's handshake on a route with a mirror",
+        "copied, and nothing of what follows",
+        "not copied",
+        "a handshake alone tells nobody anything",
+    ),
+    Difference(
+        "buffered-upgrade",
+        "a WebSocket's handshake on a route that buffers",
+        "hangs",
+        "passed on",
+        "what follows it is no body",
+    ),
+    Difference(
+        "buffered-expect",
+        "`Expect: 100-continue` on a route that buffers",
+        "passed on once the body is there, for which the client waits",
+        "answered with 100, or with 413 if the announced length is too large",
+        "otherwise both wait for each other",
+    ),
+    Difference(
+        "buffered-length",
+        "an announced length beyond what a route buffers",
+        "413 once so much has come",
+        "413 at once",
+        "it will not become shorter",
     ),
     Difference("server-name", "`server`", "`istio-envoy`", "`meshproxy`", "it is what it is"),
     Difference(

@@ -367,4 +367,5 @@ def _rerouted(route: Route, name: str) -> Route:
     if not isinstance(route.action, RouteAction):
         return route
     clusters = tuple(replace(one, cluster=f"{name}/{one.cluster}") for one in route.action.clusters)
-    return replace(route, action=replace(route.action, clusters=clusters))
+    mirrors = tuple(replace(one, cluster=f"{name}/{one.cluster}") for one in route.action.mirrors)
+    return replace(route, action=replace(route.action, clusters=clusters, mirrors=mirrors))

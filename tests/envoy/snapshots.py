@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
 from meshproxy.snapshot import (
     Action,
+    Buffer,
     Cluster,
+    CorsPolicy,
     DirectResponseAction,
     Endpoint,
     Exact,
+    FaultAbort,
+    FaultDelay,
+    FaultInjection,
+    FractionalPercent,
     HeaderMatcher,
     HeaderMutations,
     HeaderValue,
     HttpConnectionManager,
     Listener,
+    LocalRateLimit,
     Pipe,
     Prefix,
     QueryParameterMatcher,
+    RateLimitDescriptor,
     RedirectAction,
     Regex,
     RegexRewrite,
+    RequestMirrorPolicy,
     Route,
     RouteAction,
     RouteConfiguration,
@@ -30,6 +40,7 @@ from meshproxy.snapshot import (
     Snapshot,
     SocketAddress,
     StringMatcher,
+    TokenBucket,
     VirtualHost,
     WeightedCluster,
 )
@@ -130,6 +141,39 @@ _CLUSTERS = (
 _HOSTS = ("a.test", "*.test", "a.*", "*", "b.test", "*-x.test", "10.0.0.1")
 
 
+_percents = st.builds(FractionalPercent, st.integers(0, 100), st.sampled_from([100, 10_000, 1_000_000]))
+_aborts = st.builds(FaultAbort, _percents, st.integers(200, 599)) | st.builds(
+    FaultAbort, _percents, grpc_status=st.integers(0, 16)
+)
+_faults = st.builds(FaultInjection, st.none() | st.builds(FaultDelay, st.just(0.001), _percents), st.none() | _aborts)
+_lists = st.sampled_from([(), ("*",), ("a", "B")])
+_cors = st.builds(
+    CorsPolicy,
+    st.lists(_texts, max_size=2).map(tuple),
+    *(_lists, _lists, _lists),
+    *(st.none() | st.integers(0, 86400), st.booleans(), st.booleans()),
+)
+_mirrors = st.lists(st.builds(RequestMirrorPolicy, st.sampled_from(["static", "empty"]), _percents), max_size=2)
+_buckets = st.builds(TokenBucket, st.integers(1, 1000), st.integers(1, 1000), st.sampled_from([0.05, 1.0, 3600.0]))
+_descriptors = st.builds(RateLimitDescriptor, st.sampled_from(["x-a", "x-b"]), st.sampled_from([None, "1"]), _buckets)
+_limits = st.none() | st.builds(
+    LocalRateLimit,
+    st.just("limit"),
+    _buckets,
+    st.lists(_descriptors, max_size=3, unique_by=lambda one: (one.header, one.value)).map(tuple),
+)
+_buffers = st.none() | st.builds(Buffer, st.integers(1, 2**32 - 1))
+
+
+@st.composite
+def _filtered(draw: st.DrawFn, route: Route) -> Route:
+    """A route with filters."""
+    if isinstance(route.action, RouteAction):
+        fault, cors, mirrors = draw(st.none() | _faults), draw(st.none() | _cors), tuple(draw(_mirrors))
+        route = replace(route, action=replace(route.action, fault=fault, cors=cors, mirrors=mirrors))
+    return replace(route, rate_limit=draw(_limits), buffer=draw(_buffers))
+
+
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     """A snapshot of several listeners, for Envoy to read; nothing in it is there to be sent to."""
@@ -139,13 +183,18 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     listeners = []
     for number in range(draw(st.integers(1, 4))):
         domains = draw(st.lists(st.sampled_from(_HOSTS), unique=True, max_size=4))
-        hosts = tuple(VirtualHost(domain, (domain,), draw(rules)) for domain in domains)
+        hosts = tuple(
+            VirtualHost(domain, (domain,), tuple(map(draw, map(_filtered, draw(rules)))), draw(_limits), draw(_buffers))
+            for domain in domains
+        )
         manager = HttpConnectionManager(
             RouteConfiguration("routes", hosts, draw(st.booleans())),
             use_remote_address=draw(st.booleans()),
             max_request_headers_kb=draw(st.sampled_from([1, 60, 8192])),
             max_headers_count=draw(st.sampled_from([1, 100])),
             request_headers_timeout_s=draw(st.sampled_from([0.25, 60.0, 1e-9])),
+            rate_limit=draw(_limits),
+            buffer=draw(_buffers),
         )
         listeners.append(Listener(f"l{number}", SocketAddress("127.0.0.1", 0), manager))
     return Snapshot(tuple(listeners), _CLUSTERS)

@@ -12,31 +12,38 @@ from hypothesis import HealthCheck, given, settings
 
 from meshproxy.envoy import Inexpressible, bootstrap
 from meshproxy.envoy.clusters import cluster
+from meshproxy.envoy.filters import http_filters
 from meshproxy.envoy.listeners import http_connection_manager, route_configuration
 from meshproxy.envoy.routes import direct_response_action, header_matcher, redirect_action, route, route_match
 from meshproxy.snapshot import (
     Action,
+    Buffer,
     Cluster,
+    CorsPolicy,
     DirectResponseAction,
     Endpoint,
     Exact,
+    FaultInjection,
     HeaderMatcher,
     HeaderMutations,
     HeaderValue,
     HttpConnectionManager,
     Listener,
+    LocalRateLimit,
     Pipe,
     Prefix,
     QueryParameterMatcher,
     RedirectAction,
     Regex,
     RegexRewrite,
+    RequestMirrorPolicy,
     Route,
     RouteAction,
     RouteConfiguration,
     RouteMatch,
     Snapshot,
     SocketAddress,
+    TokenBucket,
     VirtualHost,
     WeightedCluster,
 )
@@ -229,6 +236,27 @@ def test_a_forward_proxy_has_a_filter_before_the_router_and_shares_its_names_wit
     assert resources["clusters"][0]["cluster_type"]["typed_config"]["dns_cache_config"] == cache
 
 
+def _filters(manager: HttpConnectionManager) -> list[str]:
+    """The names of a listener's filters, those that are disabled in parentheses."""
+    messages = http_filters(manager, None)
+    names = [one["name"].removeprefix("envoy.filters.http.") for one in messages]
+    return [f"({name})" if one.get("disabled") else name for name, one in zip(names, messages, strict=True)]
+
+
+def test_a_listener_has_the_filters_that_its_routes_ask_for_in_their_order() -> None:
+    limit = LocalRateLimit("l", TokenBucket(1))
+    policies = {"fault": FaultInjection(), "cors": CorsPolicy(), "mirrors": (RequestMirrorPolicy("b"),)}
+    asking = Route("", RouteMatch(), RouteAction((WeightedCluster("a"),), **policies), buffer=Buffer(1))  # type: ignore[arg-type]
+    hosts = (VirtualHost("v", ("*",), (asking,), rate_limit=limit),)
+
+    assert _filters(HttpConnectionManager(RouteConfiguration("r", hosts))) == [
+        *("local_ratelimit", "fault", "cors", "(buffer)", "router"),
+    ]
+    bounded = HttpConnectionManager(RouteConfiguration("r", ()), rate_limit=limit, buffer=Buffer(1))
+    assert _filters(bounded) == ["local_ratelimit", "buffer", "router"]
+    assert _filters(HttpConnectionManager(RouteConfiguration("r", ()))) == ["router"]
+
+
 def _with(action: Action, **route: Any) -> Snapshot:
     host = VirtualHost("v", ("*",), (Route("r", RouteMatch(), action, **route),))
     return Snapshot((Listener("l", HERE, HttpConnectionManager(RouteConfiguration("rs", (host,)))),))
@@ -256,6 +284,7 @@ def _listening(**http: Any) -> Snapshot:
         (_listening(max_request_headers_kb=0), "heads of 0 KiB"),
         (_listening(request_headers_timeout_s=0.0), "request headers timeout of listener 'l' of 0 s"),
         (_listening(idle_timeout_s=0.0), "idle timeout of listener 'l' of 0 s"),
+        (_listening(rate_limit=LocalRateLimit("l", TokenBucket(1, 1, 0.01))), "tokens every 0.01 s"),
         (Snapshot(clusters=(Cluster("c", (), connect_timeout_s=0),)), "connect timeout of cluster 'c'"),
         (
             Snapshot(clusters=(Cluster("c", (Endpoint(SocketAddress("a.test", 80)),)),)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..exchanges import Case
-from . import endpoints, failures, framing, headers, hosts, matching, messages, paths, redirects, sidecars
+from . import endpoints, failures, filters, framing, headers, hosts, matching, messages, paths, redirects, sidecars
 
 CASES: tuple[Case, ...] = (
     *matching.CASES,
@@ -16,6 +16,7 @@ CASES: tuple[Case, ...] = (
     *failures.CASES,
     *endpoints.CASES,
     *sidecars.CASES,
+    *filters.CASES,
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {
@@ -60,8 +61,32 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "pipelining / answered here with a body",
         "no endpoint / POST",
         "no cluster / POST",
+        "rule fault: {abort: {httpStatus: 503, percentage: {value: 100}}} / POST",
+        "a buffer of ten bytes / eleven",
+        "a buffer of ten bytes / eleven, gRPC",
+        "a buffer of ten bytes / too many chunks",
+        "a listener's buffer / four",
+        "a host's buffer / six",
+        "a buffer behind CORS / four",
     ),
-    "bodiless-204": ("answer {status: 204, body: {string: 'here'}} / GET /",),
+    "bodiless-204": (
+        "answer {status: 204, body: {string: 'here'}} / GET /",
+        "rule fault: {abort: {httpStatus: 204, percentage: {value: 100}}} / GET /",
+    ),
+    "copy-address": (
+        "rule mirror: {host: b} / GET",
+        "rule mirror: {host: b} / with fields",
+        "rule mirror: {host: b} / with a port",
+        "rule mirror: {host: b} / a body",
+        "rule mirror: {host: b} / no body",
+        "rule mirror: {host: b} / chunks",
+        "rule mirror: {host: b} / trailers",
+        "rule mirror: {host: b} / a large body",
+        "rule mirrors: [{destination: {host: b}}, {destination: {host: c}}] / GET",
+        "rule mirror: {host: b}, mirror_percent: 100 / GET",
+        "rule mirror: {host: b}, rewrite: {uri: /new, authority: 'other.test:81'}, "
+        "headers: {request: {set: {x-q: '1'}}} / GET",
+    ),
     "second-try": ("broken responses / reset before the head",),
     "joined-fields": (
         "two fields of accept, a / GET / | accept: a | accept: b",
