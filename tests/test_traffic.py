@@ -1,0 +1,117 @@
+"""The examples in docs/traffic.md do what is said of them, between real sockets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import yaml
+
+from meshproxy.snapshot import SocketAddress
+
+from .mesh.support import GATEWAY, service_entry, snapshot_of, virtual_service
+from .proxy.support import Backend, Gateway, backend, gateway, until
+
+DOCS = (Path(__file__).parents[1] / "docs" / "traffic.md").read_text()
+INGRESS = GATEWAY.replace("name: gw", "name: ingress")
+ROUTES = virtual_service("- route: [{destination: {host: shop}}]", hosts="shop.example.com").replace(
+    "[gw]", "[ingress]"
+)
+
+
+def example(heading: str) -> str:
+    """The YAML below a heading."""
+    section = DOCS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    found = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+@asynccontextmanager
+async def running(heading: str, *more: str) -> AsyncIterator[tuple[Gateway, Backend, Backend]]:
+    """A gateway with the example, before `shop` and `shop-next`."""
+    async with backend() as shop, backend() as following:
+        addresses = (shop.address, following.address)
+        entries = []
+        for name, address in zip(("shop", "shop-next"), addresses, strict=True):
+            assert isinstance(address, SocketAddress)
+            entries.append(service_entry(name, port=address.port))
+        config = snapshot_of(INGRESS, *entries, example(heading), *more, publish={80: SocketAddress("127.0.0.1", 0)})
+        async with gateway(config) as proxy:
+            proxy.worker.addresses["http"] = next(iter(proxy.worker.addresses.values()))
+            yield proxy, shop, following
+
+
+def request(*lines: str, method: str = "GET", body: bytes = b"") -> bytes:
+    head = "\r\n".join([f"{method} / HTTP/1.1", "host: shop.example.com", *lines, "", ""])
+    return head.encode() + body
+
+
+def test_every_policy_has_an_example() -> None:
+    headings = re.findall(r"^## (.*)$", DOCS, re.MULTILINE)
+
+    assert all(yaml.safe_load(example(heading)) for heading in headings)
+
+
+async def test_faults() -> None:
+    async with running("Faults") as (proxy, shop, _):
+        slow = await proxy.exchange(request("x-test: slow"))
+        broken = await proxy.exchange(request("x-test: broken"))
+        other = await proxy.exchange(request())
+        lines = await proxy.logged(3)
+
+    assert [answer.status for answer in (slow, broken, other)] == [200, 503, 200]
+    assert broken.body == b"fault filter abort"
+    assert [line.flags for line in lines] == ["DI", "FI", "-"]
+    assert len(shop.received) >= 1
+
+
+async def test_mirrors() -> None:
+    async with running("Mirrors") as (proxy, shop, following):
+        answer = await proxy.exchange(request("content-length: 5", method="POST", body=b"hello"))
+        await until(lambda: following.received and following.received[0].endswith(b"hello"))
+
+    assert answer.status == 200
+    assert b"host: shop.example.com\r\n" in shop.received[0]
+    assert b"host: shop.example.com-shadow\r\n" in following.received[0]
+
+
+async def test_cors() -> None:
+    origin = "origin: https://team.dev.example.com"
+    async with running("CORS") as (proxy, shop, _):
+        preflight = await proxy.exchange(request(origin, "access-control-request-method: POST", method="OPTIONS"))
+        assert shop.received == []
+        actual = await proxy.exchange(request(origin))
+        other = await proxy.exchange(request("origin: https://elsewhere.example"))
+
+    assert preflight.status == 200
+    assert preflight.header("access-control-allow-origin") == "https://team.dev.example.com"
+    assert preflight.header("access-control-allow-methods") == "GET,POST"
+    assert preflight.header("access-control-max-age") == "86400"
+    assert actual.header("access-control-allow-origin") == "https://team.dev.example.com"
+    assert actual.header("access-control-expose-headers") == "x-total"
+    assert other.header("access-control-allow-origin") is None
+
+
+async def test_rate_limits() -> None:
+    async with running("Rate limits", ROUTES) as (proxy, _, _):
+        client = await proxy.client()
+        users = ["x-user: al"] * 3 + ["x-user: vip"] * 3
+        answers = [await client.request(request(user)) for user in users]
+        lines = await proxy.logged(6)
+
+    assert [answer.status for answer in answers] == [200, 200, 429, 200, 200, 429]
+    assert [answer.header("x-ratelimit-limit") for answer in answers] == ["2", "2", "2", "3", "3", "4"]
+    assert [line.flags for line in lines] == ["-", "-", "RL", "-", "-", "RL"]
+
+
+async def test_buffering() -> None:
+    async with running("Buffering", ROUTES) as (proxy, shop, _):
+        large = await proxy.exchange(request("content-length: 1001", method="POST", body=bytes(1001)))
+        assert shop.received == []
+        fitting = await proxy.exchange(request("content-length: 1000", method="POST", body=bytes(1000)))
+
+    assert (large.status, large.body) == (413, b"Payload Too Large")
+    assert fitting.status == 200
