@@ -20,7 +20,7 @@ import trio
 
 from ...snapshot import FractionalPercent
 from ..http.failures import Failure
-from ..http.message import Body, Headers, Request, Response, Service, header, set_header
+from ..http.message import Body, Headers, Request, Response, Service, set_header
 from ..transport import Transport
 from .context import FilterContext
 
@@ -126,9 +126,9 @@ def _copy_of(request: Request, body: bytes | Body) -> Request:
         shadow.authority = request.authority + b"-shadow"
     shadow.headers = list(request.headers)
     here = request.local_address.rpartition(":")[0].strip("[]").encode()
-    hops = [hop for hop in (header(request.headers, b"x-forwarded-for"), here) if hop]
-    if hops:
-        set_header(shadow.headers, b"x-forwarded-for", b",".join(hops))
+    hops = [value for name, value in request.headers if name == b"x-forwarded-for"]
+    if here:  # a Unix socket has no address
+        set_header(shadow.headers, b"x-forwarded-for", b",".join([*hops, here]))
     set_header(shadow.headers, b"x-envoy-internal", b"true")
     return shadow
 
