@@ -30,25 +30,28 @@ class Bucket:
     def __repr__(self) -> str:
         return f"<Bucket of {self.max_tokens}, a token every {self._s_per_token:g} s>"
 
-    def tokens(self, now: float) -> float:
-        """What is in it."""
-        return self.max_tokens - max(0.0, self._full_at - now) / self._s_per_token
+    def remaining(self, now: float) -> int:
+        """The whole tokens in it."""
+        return math.floor(self._tokens(now) + _ROUNDING)
 
     def take(self, now: float) -> bool:
         """Take a token, if there is one."""
         full_at = max(self._full_at, now) + self._s_per_token
-        # A bucket that has just got its token counts as having it, whatever binary fractions make of it.
-        if full_at - now > self.max_tokens * self._s_per_token + _ROUNDING_S:
+        if (full_at - now) / self._s_per_token > self.max_tokens + _ROUNDING:
             return False
         self._full_at = full_at
         return True
 
-    def next_token_s(self, now: float) -> float:
-        """How long until there is one; 0 if there is."""
-        return max(0.0, (1 - self.tokens(now)) * self._s_per_token)
+    def reset_s(self, now: float) -> int:
+        """The seconds until the next token, a begun one as a whole; 0 if there is a token."""
+        return max(0, math.ceil((1 - self._tokens(now)) * self._s_per_token - _ROUNDING))
+
+    def _tokens(self, now: float) -> float:
+        return self.max_tokens - max(0.0, self._full_at - now) / self._s_per_token
 
 
-_ROUNDING_S = 1e-9
+_ROUNDING = 1e-3
+"""Of a token or a second: one that is due counts as there, whatever binary fractions make of the time."""
 
 
 class RateLimiter:
@@ -122,8 +125,8 @@ def local_ratelimit(
         now = context.clock()
         response.headers += (
             (b"x-ratelimit-limit", b"%d" % bucket.max_tokens),
-            (b"x-ratelimit-remaining", b"%d" % bucket.tokens(now)),
-            (b"x-ratelimit-reset", b"%d" % math.ceil(bucket.next_token_s(now))),
+            (b"x-ratelimit-remaining", b"%d" % bucket.remaining(now)),
+            (b"x-ratelimit-reset", b"%d" % bucket.reset_s(now)),
         )
         return response
 
