@@ -433,12 +433,12 @@ class Gateway:
             not any(host.active for host in self.hosts)
             and all(host.connections == len(host.idle) for host in self.hosts)
             and not any(one.stats.requests_active for one in self.worker.clusters.values())
-            and not self.worker._departures._waiting
+            and not self.worker._departures
         )
 
     def _leaks(self) -> str:
         active = {name: one.stats.requests_active for name, one in self.worker.clusters.items()}
-        return f"{self.hosts}, active {active}, waiting {self.worker._departures._waiting}"
+        return f"{self.hosts}, active {active}, waiting {self.worker._departures}"
 
 
 @asynccontextmanager

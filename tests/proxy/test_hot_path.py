@@ -38,10 +38,10 @@ SYSTEM_CALLS = {"recvfrom": 2, "sendto": 2, "epoll_wait": 6, "epoll_ctl": 2}
 # Steps of trio's scheduler: once for the request, once for the answer.
 TASK_STEPS = 2
 # Times that a coroutine of ours is entered: begun, or gone on with after a wait. Each await is paid for.
-COROUTINES = 16
+COROUTINES = 14
 # Times that any function of ours is entered, the coroutines among them; at most: comprehensions are functions until
 # Python 3.12.
-FUNCTIONS = 61
+FUNCTIONS = 49
 # Bytes that a request has allocated at its fullest; nearly all of it is the buffer to receive into.
 PEAK_BYTES = 70_000
 

@@ -18,31 +18,22 @@ class Watchable(Protocol):
     def watch(self, nursery: trio.Nursery) -> None: ...
 
 
-class Departures:
-    """The connections with a request under way from which nobody reads, oldest first."""
+class Departures(dict[Watchable, bool]):
+    """The connections with a request under way from which nobody reads, oldest first: False, or True if seen before.
 
-    __slots__ = ("_patience_s", "_waiting")
+    A connection enters itself with False, and pops itself when it has been answered or is being read from.
+    """
 
     def __init__(self, patience_s: float = 0.05) -> None:
         self._patience_s = patience_s
-        self._waiting: dict[Watchable, bool] = {}
-
-    def enter(self, connection: Watchable) -> None:
-        """It has a request under way, and whatever of that has yet to come is not being read."""
-        self._waiting[connection] = False
-
-    def leave(self, connection: Watchable) -> None:
-        """It has been answered, or is being read from."""
-        self._waiting.pop(connection, None)
 
     async def run(self) -> None:
         """Have every connection watched that has waited for between one and two times the patience."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(self._patience_s)
-                waiting = self._waiting
-                for connection in [one for one, seen in waiting.items() if seen]:
-                    del waiting[connection]
+                for connection in [one for one, seen in self.items() if seen]:
+                    del self[connection]
                     connection.watch(nursery)
-                for connection in waiting:
-                    waiting[connection] = True
+                for connection in self:
+                    self[connection] = True

@@ -79,7 +79,20 @@ class Http1ClientConnection(Http1Connection):
                     self._keep_alive = False  # an answer may have come before the connection broke: read on
             else:
                 await self._send_streaming(request, body)
-            return self._response(request, await self._read_head(request))
+            method, searched = request.method, 0
+            while True:
+                await self.transport.readable()
+                self._receive()
+                while found := self._heads.read(self.buffer, method, searched):
+                    head, end = found
+                    self.buffer = self.buffer[end:]
+                    searched = 0
+                    if head.status >= 200:
+                        return self._response(request, head)
+                    if head.status == 101:
+                        return self._response(request, self._upgraded(request, head))
+                    await request.downstream.send_informational(head.status, head.headers)
+                searched = len(self.buffer)
         except BaseException:
             self.finish(False)
             raise
@@ -124,32 +137,17 @@ class Http1ClientConnection(Http1Connection):
         finally:
             body.close()
 
-    async def _read_head(self, request: Request) -> ResponseHead:
-        transport = self.transport
-        method = request.method
-        searched = 0
-        while True:
-            try:
-                await transport.readable()
-                data = transport.receive_some()
-            except LOST as error:
-                raise self._no_answer() from error
-            if data is None:
-                continue
+    def _receive(self) -> None:
+        """Take what has come of an answer into the buffer. Raises `Failure` when it was the end."""
+        try:
+            data = self.transport.receive_some()
+        except LOST as error:
+            raise self._no_answer() from error
+        if data is not None:
             if not data:
                 raise self._no_answer()
             self.answered = True
             self.buffer += data
-            while found := self._heads.read(self.buffer, method, searched):
-                head, end = found
-                self.buffer = self.buffer[end:]
-                searched = 0
-                if head.status >= 200:
-                    return head
-                if head.status == 101:
-                    return self._upgraded(request, head)
-                await request.downstream.send_informational(head.status, head.headers)
-            searched = len(self.buffer)
 
     def _upgraded(self, request: Request, head: ResponseHead) -> ResponseHead:
         """From here on both sides say what they like. What the client said early was kept back until now: had the

@@ -535,11 +535,7 @@ _REASONS = {
     511: "Network Authentication Required", 599: "Last Unassigned Server Error Code",
 }  # fmt: skip
 
-_STATUS_LINES = {
-    status: f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n".encode() for status in range(100, 1000)
-}
-
-LAST_CHUNK = b"0\r\n\r\n"
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}".encode() for status in range(100, 1000)}
 
 NO_CONTENT_LINE = b"content-length: 0\r\n"
 CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
@@ -547,21 +543,19 @@ CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
 
 def request_head(method: bytes, path: bytes, authority: bytes, headers: Headers, extra: bytes = b"") -> bytes:
     """The bytes of a request's head; `host` comes first, as Envoy writes it. `extra` are whole field lines."""
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, path, authority, field_lines(headers), extra)
+    line = b"%b %b HTTP/1.1\r\nhost: %b" % (method, path, authority)
+    return b"\r\n".join([line, *map(_line_of, headers), extra + b"\r\n"])
 
 
 def response_head(status: int, headers: Headers, extra: bytes = b"", http10: bool = False) -> bytes:
     """The bytes of a response's head; `extra` are whole field lines of the connection's own."""
     line = _STATUS_LINES[status]
-    return b"%b%b%b\r\n" % (b"HTTP/1.0" + line[8:] if http10 else line, field_lines(headers), extra)
+    if http10:
+        line = b"HTTP/1.0" + line[8:]
+    return b"\r\n".join([line, *map(_line_of, headers), extra + b"\r\n"])
 
 
 _line_of = b": ".join
-
-
-def field_lines(headers: Headers) -> bytes:
-    """The fields as lines, each with its CRLF."""
-    return b"\r\n".join([*map(_line_of, headers), b""]) if headers else b""
 
 
 def chunk(data: bytes) -> bytes:
@@ -571,6 +565,4 @@ def chunk(data: bytes) -> bytes:
 
 def last_chunk(trailers: Headers) -> bytes:
     """The end of a chunked body, with its trailer fields."""
-    if not trailers:
-        return LAST_CHUNK
-    return b"0\r\n%b\r\n" % field_lines(trailers)
+    return b"\r\n".join([b"0", *map(_line_of, trailers), b"\r\n"])

@@ -148,7 +148,8 @@ class Http1ServerConnection(Http1Connection):
         request.started = time.perf_counter()
         self._head_sent = False
         self._http10 = head.http10
-        manager.departures.enter(self)
+        departures = manager.departures
+        departures[self] = False
         ended = keep_alive = False
         try:
             if 0 <= head.framing <= len(self.buffer) and not (request.upgrade or head.method == b"CONNECT"):
@@ -162,7 +163,7 @@ class Http1ServerConnection(Http1Connection):
                 keep_alive = await self._serve_streaming(request, head)
             ended = True
         finally:
-            manager.departures.leave(self)
+            departures.pop(self, None)
             if self._watcher is not None:
                 await self._stop_watcher()
             if not ended:
@@ -296,7 +297,7 @@ class Http1ServerConnection(Http1Connection):
 
     async def stop_watching(self) -> None:
         """Somebody else is going to read from the client."""
-        self._manager.departures.leave(self)
+        self._manager.departures.pop(self, None)
         if self._watcher is not None:
             await self._stop_watcher()
 
@@ -387,7 +388,7 @@ class _RequestBody(ReceivedBody):
     def _ended(self) -> None:
         connection = self._connection
         if not self._request.upgrade:
-            connection._manager.departures.enter(connection)
+            connection._manager.departures[connection] = False
 
     def _lost(self, error: Exception) -> Failure:
         return self._failed(Failure(DOWNSTREAM_DISCONNECT))

@@ -22,6 +22,10 @@ from .index import RouteIndex
 _COLON = ord(":")
 _QUESTION_MARK = ord("?")
 
+# Authorities whose domain is remembered; it is clients who choose them.
+_MAX_FOUND = 1024
+_MAX_NAME = 255
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
@@ -93,10 +97,11 @@ def without_port(authority: bytes) -> bytes:
 class Domains:
     """Domains, found by a request's authority without looking at each."""
 
-    __slots__ = ("_any", "_exact", "_ignore_port", "_prefixes", "_suffixes")
+    __slots__ = ("_any", "_exact", "_found", "_ignore_port", "_prefixes", "_suffixes")
 
     def __init__(self, domains: Iterable[Domain], ignore_port: bool) -> None:
         self._ignore_port = ignore_port
+        self._found: dict[bytes, Domain | None] = {}
         self._exact: dict[bytes, Domain] = {}
         self._any: Domain | None = None
         suffixes: dict[bytes, Domain] = {}
@@ -116,6 +121,17 @@ class Domains:
 
     def find(self, authority: bytes) -> Domain | None:
         """Where the routes of a request for `authority` are."""
+        try:
+            return self._found[authority]
+        except KeyError:
+            found = self._find(authority)
+            if len(authority) <= _MAX_NAME:
+                if len(self._found) >= _MAX_FOUND:
+                    self._found.clear()
+                self._found[authority] = found
+            return found
+
+    def _find(self, authority: bytes) -> Domain | None:
         host = without_port(authority) if self._ignore_port and _COLON in authority else authority
         domain = self._exact.get(host)  # as most clients write it, in lower case
         if domain is not None:
