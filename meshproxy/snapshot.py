@@ -284,8 +284,46 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
+class HashHeader:
+    """Hash a header; a request without it has no such hash."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HashCookie:
+    """Hash a cookie. With `ttl_s`, a client without it is given one: for so many seconds, for its session with 0.
+
+    `path` and `attributes`, which are names and values, are told to the client then; a value may be empty.
+    """
+
+    name: str
+    ttl_s: int | None = None
+    path: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HashSourceIp:
+    """Hash the client's IP address."""
+
+
+@dataclass(frozen=True, slots=True)
+class HashQueryParameter:
+    """Hash a query parameter: the first of its name, not percent-decoded."""
+
+    name: str
+
+
+HashPolicy = HashHeader | HashCookie | HashSourceIp | HashQueryParameter
+
+
+@dataclass(frozen=True, slots=True)
 class RouteAction:
-    """Forward to one of `clusters`. `prefix_rewrite` replaces what the route's prefix (or exact path) matched."""
+    """Forward to one of `clusters`. `prefix_rewrite` replaces what the route's prefix (or exact path) matched.
+
+    What `hash_policies` find in a request, taken together, chooses the endpoint in clusters that balance by hash.
+    """
 
     clusters: tuple[WeightedCluster, ...]
     prefix_rewrite: str | None = None
@@ -294,6 +332,7 @@ class RouteAction:
     fault: FaultInjection | None = None
     cors: CorsPolicy | None = None
     mirrors: tuple[RequestMirrorPolicy, ...] = ()
+    hash_policies: tuple[HashPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,8 +435,48 @@ class Listener:
     http: HttpConnectionManager
 
 
-DiscoveryType = Literal["STATIC", "STRICT_DNS", "DYNAMIC_FORWARD_PROXY"]
-LbPolicy = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"]
+DiscoveryType = Literal["STATIC", "STRICT_DNS", "LOGICAL_DNS", "DYNAMIC_FORWARD_PROXY"]
+
+DEFAULT_RING_SIZE = 1024
+DEFAULT_TABLE_SIZE = 65537
+MAX_RING_SIZE = 8 * 1024 * 1024
+"""Envoy's bound to the points on a ring, however many hosts there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingHash:
+    """Requests of one hash go to one endpoint, found on a ring of at least `minimum_ring_size` points."""
+
+    minimum_ring_size: int = DEFAULT_RING_SIZE
+
+    def __str__(self) -> str:
+        return "RING_HASH"
+
+
+@dataclass(frozen=True, slots=True)
+class Maglev:
+    """Requests of one hash go to one endpoint, found in a table of `table_size` entries, a prime number."""
+
+    table_size: int = DEFAULT_TABLE_SIZE
+
+    def __str__(self) -> str:
+        return "MAGLEV"
+
+
+LbPolicy = Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"] | RingHash | Maglev
+"""How an endpoint is chosen. As text, each is Envoy's name for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStart:
+    """An endpoint's weight grows in the first `window_s` seconds of its service, from `min_weight_percent` of it on.
+
+    After a share t of the window it is t ** (1 / `aggression`) of the whole.
+    """
+
+    window_s: float
+    aggression: float = 1.0
+    min_weight_percent: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +488,9 @@ class Locality:
     sub_zone: str = ""
 
 
+UNKNOWN_LOCALITY = Locality()
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One server of a cluster. `weight` is relative to the other endpoints' weights, at least 1.
@@ -418,15 +500,31 @@ class Endpoint:
 
     address: Address
     weight: int = 1
-    locality: Locality = Locality()
+    locality: Locality = UNKNOWN_LOCALITY
     priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityWeight:
+    """The weight of the endpoints of one locality and priority, taken together."""
+
+    locality: Locality
+    priority: int
+    weight: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A set of equal servers. With `STRICT_DNS`, each endpoint's name stands for every address it resolves to.
 
+    With `LOGICAL_DNS` there is one endpoint, whose name stands for the first address that it resolves to at the moment:
+    new connections go there, and old ones are kept.
+
     With `DYNAMIC_FORWARD_PROXY` there are no endpoints: each request goes where its own authority says.
+
+    With `locality_weights`, one for each locality of each priority, a locality is chosen by them before an endpoint is.
+
+    `slow_start` is for the policies LEAST_REQUEST and ROUND_ROBIN.
 
     Where fewer than `healthy_panic_threshold` percent of the endpoints are healthy, all of them serve; with 0, never.
     """
@@ -437,6 +535,8 @@ class Cluster:
     lb_policy: LbPolicy = "LEAST_REQUEST"
     connect_timeout_s: float = 10.0
     healthy_panic_threshold: float = 0.0
+    locality_weights: tuple[LocalityWeight, ...] = ()
+    slow_start: SlowStart | None = None
     origin: Origin | None = field(default=None, compare=False)
 
 
@@ -471,7 +571,13 @@ _UNION_MEMBERS = (
     Exact,
     Prefix,
     Regex,
+    HashHeader,
+    HashCookie,
+    HashSourceIp,
+    HashQueryParameter,
     RouteAction,
     RedirectAction,
     DirectResponseAction,
+    RingHash,
+    Maglev,
 )

@@ -72,8 +72,11 @@ def _destination_dict(destination: Destination) -> dict[str, Any]:
         "share": destination.share,
         "origin": cluster and cluster.origin and dataclasses.asdict(cluster.origin),
         "discovery": cluster and cluster.type,
-        "lb_policy": cluster and cluster.lb_policy,
-        "endpoints": [{"address": str(one.address), "weight": one.weight} for one in destination.endpoints],
+        "lb_policy": cluster and str(cluster.lb_policy),
+        "endpoints": [
+            {"address": str(one.address), "weight": one.weight, "priority": one.priority}
+            for one in destination.endpoints
+        ],
         "request": _head_dict(destination.request),
         "request_headers": list(map(dataclasses.asdict, destination.request_changes)),
         "response_headers": list(map(dataclasses.asdict, destination.response_changes)),
@@ -167,13 +170,21 @@ def _destination(destination: Destination, before: Head | None) -> Iterator[Text
 def _picking(name: str, cluster: Cluster, endpoints: Sequence[Endpoint]) -> str:
     """How a cluster finds an endpoint, and which there are."""
     weighted = len({endpoint.weight for endpoint in endpoints}) > 1
-    found = [f"{one.address} (weight {one.weight})" if weighted else str(one.address) for one in endpoints]
+    found = [_endpoint(one, weighted) for one in endpoints]
     how = [f"subset {subset}"] if (subset := _subset(name)) else []
     if len(endpoints) > 1:
-        how.append(cluster.lb_policy)
+        how.append(str(cluster.lb_policy))
     if cluster.type != "STATIC":
         how.append("looked up by DNS")
     return ": ".join(filter(None, (", ".join(how), ", ".join(found) or "no endpoints")))
+
+
+def _endpoint(endpoint: Endpoint, weighted: bool) -> str:
+    """An endpoint, with its weight if they differ, and its priority if it only stands by."""
+    told = [f"weight {endpoint.weight}"] if weighted else []
+    if endpoint.priority:
+        told.append(f"priority {endpoint.priority}")
+    return f"{endpoint.address} ({', '.join(told)})" if told else str(endpoint.address)
 
 
 def _subset(cluster: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 
-from ..snapshot import Cluster, Endpoint, Locality, Pipe
+from ..snapshot import MAX_RING_SIZE, UNKNOWN_LOCALITY, Cluster, Endpoint, LbPolicy, Locality, Maglev, Pipe, RingHash
 from .fields import Inexpressible, Message, address, limit, typed
 
 _DNS_REFRESH = "5s"  # as often as we look names up
@@ -62,25 +62,71 @@ def _discovery(config: Cluster, dns_cache: Message | None) -> Message:
         }
     for endpoint in config.endpoints:
         _refuse_address(endpoint, config)
-    by_name = config.type == "STRICT_DNS"
+    by_name = config.type != "STATIC"
+    if config.type == "LOGICAL_DNS" and len(config.endpoints) != 1:
+        raise Inexpressible(f"endpoints of cluster {config.name!r}: one of type LOGICAL_DNS has exactly one in Envoy")
     return {
         "type": config.type,
         **({"dns_lookup_family": "V4_PREFERRED", "dns_refresh_rate": _DNS_REFRESH} if by_name else {}),
-        "lb_policy": config.lb_policy,
-        "common_lb_config": {"healthy_panic_threshold": {"value": config.healthy_panic_threshold}},
-        "load_assignment": {"cluster_name": config.name, "endpoints": list(_localities(config.endpoints))},
+        **_balancing(config),
+        "load_assignment": {"cluster_name": config.name, "endpoints": list(_localities(config))},
     }
 
 
-def _localities(endpoints: Iterable[Endpoint]) -> Iterator[Message]:
+def _balancing(config: Cluster) -> Message:
+    return {
+        "lb_policy": str(config.lb_policy),
+        **_policy(config),
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": config.healthy_panic_threshold},
+            **({"locality_weighted_lb_config": {}} if config.locality_weights else {}),
+        },
+    }
+
+
+def _policy(config: Cluster) -> Message:
+    policy, slow_start = config.lb_policy, config.slow_start
+    if slow_start is not None and policy not in _WARMING:
+        raise Inexpressible(f"slow start of cluster {config.name!r}: in Envoy {policy} has none")
+    if isinstance(policy, RingHash):
+        if policy.minimum_ring_size > MAX_RING_SIZE:
+            raise Inexpressible(f"ring of cluster {config.name!r}: Envoy's have at most {MAX_RING_SIZE} points")
+        return {"ring_hash_lb_config": {"minimum_ring_size": policy.minimum_ring_size}}
+    if isinstance(policy, Maglev):
+        return {"maglev_lb_config": {"table_size": policy.table_size}}
+    if slow_start is None:
+        return {}
+    # A runtime key must be there; nobody sets it.
+    aggression = {"default_value": slow_start.aggression, "runtime_key": "meshproxy.slow_start.aggression"}
+    return {
+        _WARMING[policy]: {
+            "slow_start_config": {
+                "slow_start_window": limit(slow_start.window_s, f"slow start of cluster {config.name!r}"),
+                "aggression": aggression,
+                "min_weight_percent": {"value": slow_start.min_weight_percent},
+            }
+        }
+    }
+
+
+_WARMING: dict[LbPolicy, str] = {
+    "LEAST_REQUEST": "least_request_lb_config",
+    "ROUND_ROBIN": "round_robin_lb_config",
+}
+
+
+def _localities(config: Cluster) -> Iterator[Message]:
     """`config.endpoint.v3.LocalityLbEndpoints`, one for each locality and priority."""
+    weights = {(one.locality, one.priority): one.weight for one in config.locality_weights}
     together: dict[tuple[Locality, int], list[Endpoint]] = {}
-    for endpoint in endpoints:
+    for endpoint in config.endpoints:
         together.setdefault((endpoint.locality, endpoint.priority), []).append(endpoint)
     for (locality, priority), those in together.items():
+        weight = weights.get((locality, priority), 0)
         yield {
-            **({"locality": _locality(locality)} if locality != Locality() else {}),
+            **({"locality": _locality(locality)} if locality != UNKNOWN_LOCALITY else {}),
             **({"priority": priority} if priority else {}),
+            **({"load_balancing_weight": weight} if weight else {}),
             "lb_endpoints": [_endpoint(one) for one in those],
         }
 
@@ -94,8 +140,8 @@ def _locality(locality: Locality) -> Message:
 def _refuse_address(endpoint: Endpoint, config: Cluster) -> None:
     where = f"endpoint {endpoint.address} of cluster {config.name!r}"
     if isinstance(endpoint.address, Pipe):
-        if config.type == "STRICT_DNS":
-            raise Inexpressible(f"{where}: in Envoy a cluster of type STRICT_DNS has no Unix domain sockets")
+        if config.type != "STATIC":
+            raise Inexpressible(f"{where}: in Envoy a cluster of type {config.type} has no Unix domain sockets")
     elif config.type == "STATIC" and not _is_ip_address(endpoint.address.host):
         raise Inexpressible(f"{where}: in Envoy a cluster of type STATIC has IP addresses only")
 

@@ -10,6 +10,11 @@ import base64
 from ..snapshot import (
     DirectResponseAction,
     Exact,
+    HashCookie,
+    HashHeader,
+    HashPolicy,
+    HashQueryParameter,
+    HashSourceIp,
     HeaderMatcher,
     HeaderMutations,
     HeaderValue,
@@ -24,7 +29,7 @@ from ..snapshot import (
     StringMatcher,
     WeightedCluster,
 )
-from .fields import Inexpressible, Message, regex_matcher, string_matcher
+from .fields import Inexpressible, Message, duration, regex_matcher, string_matcher
 from .filters import fractional_percent, per_filter_config
 
 _REDIRECT_CODES = {
@@ -107,6 +112,7 @@ def route_action(action: RouteAction, name: str) -> Message:
         **_path_rewrite(action),
         **({"host_rewrite_literal": action.host_rewrite} if action.host_rewrite else {}),
         **({"request_mirror_policies": list(map(request_mirror_policy, action.mirrors))} if action.mirrors else {}),
+        **({"hash_policy": [hash_policy(one) for one in action.hash_policies]} if action.hash_policies else {}),
         "timeout": "0s",
     }
 
@@ -115,6 +121,26 @@ def request_mirror_policy(mirror: RequestMirrorPolicy) -> Message:
     """`config.route.v3.RouteAction.RequestMirrorPolicy`"""
     fraction = {"default_value": fractional_percent(mirror.percentage)}
     return {"cluster": mirror.cluster, "runtime_fraction": fraction, "trace_sampled": False}
+
+
+def hash_policy(policy: HashPolicy) -> Message:
+    """`config.route.v3.RouteAction.HashPolicy`"""
+    match policy:
+        case HashHeader(name):
+            return {"header": {"header_name": name}}
+        case HashCookie(name, ttl_s, path, attributes):
+            return {
+                "cookie": {
+                    "name": name,
+                    **({} if ttl_s is None else {"ttl": duration(ttl_s)}),
+                    **({"path": path} if path else {}),
+                    **({"attributes": [{"name": n, "value": v} for n, v in attributes]} if attributes else {}),
+                }
+            }
+        case HashSourceIp():
+            return {"connection_properties": {"source_ip": True}}
+        case HashQueryParameter(name):
+            return {"query_parameter": {"name": name}}
 
 
 def _path_rewrite(action: RouteAction) -> Message:

@@ -96,7 +96,7 @@ class Admin:
         )
 
 
-def _host_numbers(host: Host) -> dict[str, int]:
+def _host_numbers(host: Host) -> dict[str, int | str]:
     return {
         "cx_active": host.connections,
         "cx_idle": len(host.idle),
@@ -105,8 +105,18 @@ def _host_numbers(host: Host) -> dict[str, int]:
         "rq_active": host.active,
         "rq_error": host.errors,
         "rq_total": host.requests,
+        "health_flags": _health(host),
         "weight": host.weight,
+        "region": host.locality.region,
+        "zone": host.locality.zone,
+        "sub_zone": host.locality.sub_zone,
+        "priority": host.priority,
     }
+
+
+def _health(host: Host) -> str:
+    """As Envoy writes it: `healthy`, or the flags, a slash before each."""
+    return "".join(f"/{flag.name}".lower() for flag in host.health_flags) or "healthy"
 
 
 def _text(status: int, text: str) -> Response:

@@ -151,7 +151,7 @@ class Worker:
 
     async def _names_resolved(self, background: trio.Nursery) -> None:
         clusters = [one for one in self.clusters.values() if isinstance(one, Cluster)]
-        resolvers = [NameResolver(one) for one in clusters if one.config.type == "STRICT_DNS"]
+        resolvers = [NameResolver(one) for one in clusters if one.config.type in ("STRICT_DNS", "LOGICAL_DNS")]
         for resolver in resolvers:
             background.start_soon(resolver.run)
         for resolver in resolvers:

@@ -631,6 +631,13 @@ DIFFERENCES = (
         "to where the URL says, names looked up here",
         "there was no connection to anywhere else",
     ),
+    Difference(
+        "pass-through-at-gateways",
+        "`loadBalancer.simple: PASSTHROUGH`, of a service that a gateway routes to",
+        "the gateway connects to itself",
+        "503 NC",
+        "what came to the gateway was sent to the gateway; going by the URL instead would let clients reach anything",
+    ),
 )
 
 _PREFACE = """\

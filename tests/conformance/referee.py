@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +17,10 @@ import trio
 
 from meshproxy.envoy import Message as EnvoyMessage
 from meshproxy.envoy import bootstrap
+from meshproxy.proxy.upstream.cluster import Cluster
+from meshproxy.proxy.upstream.host import HealthFlag
 from meshproxy.proxy.worker import Worker
-from meshproxy.snapshot import Listener, Pipe, Route, RouteAction, Snapshot, SocketAddress
+from meshproxy.snapshot import Address, Listener, Pipe, Route, RouteAction, Snapshot, SocketAddress
 
 from ..envoy.binary import command
 from ..proxy.support import Answer as Response
@@ -72,15 +74,24 @@ class Referee:
 
 
 @asynccontextmanager
-async def both(snapshots: Iterable[Snapshot], folder: Path) -> AsyncIterator[Referee]:
-    """Both proxies, running all of these snapshots, whose names must be different."""
+async def both(snapshots: Iterable[Snapshot], folder: Path, ill: Collection[Address] = ()) -> AsyncIterator[Referee]:
+    """Both proxies, running all of these snapshots, whose names must be different.
+
+    Both take endpoints at the addresses `ill` for unhealthy.
+    """
     parts = list(snapshots)
     whole = Snapshot(
         tuple(listener for part in parts for listener in part.listeners),
         tuple(cluster for part in parts for cluster in part.clusters),
     )
     worker = Worker(whole, drain_time_s=0.2)
-    with envoy(whole, folder) as envoys:
+    for cluster in worker.clusters.values():
+        for host in cluster.hosts:
+            if host.address in ill:
+                host.health_flags = HealthFlag.FAILED_ACTIVE_HC
+        if isinstance(cluster, Cluster):
+            cluster.refresh()
+    with envoy(whole, folder, ill) as envoys:
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)
             yield Referee(envoys, worker.addresses)
@@ -88,10 +99,11 @@ async def both(snapshots: Iterable[Snapshot], folder: Path) -> AsyncIterator[Ref
 
 
 @contextmanager
-def envoy(snapshot: Snapshot, folder: Path) -> Iterator[dict[str, SocketAddress]]:
+def envoy(snapshot: Snapshot, folder: Path, ill: Collection[Address] = ()) -> Iterator[dict[str, SocketAddress]]:
     """Envoy, running a snapshot; where it listens, by the listener's name."""
     config = folder / "bootstrap.json"
-    config.write_text(json.dumps(_hurried(bootstrap(snapshot, admin=_ANY_PORT)), indent=1))
+    message = bootstrap(snapshot, admin=_ANY_PORT)
+    config.write_text(json.dumps(_told_of_health(_hurried(message), ill), indent=1))
     with started(config, len(snapshot.listeners)) as listening:
         yield listening
 
@@ -122,6 +134,16 @@ def started(config: Path, listeners: int) -> Iterator[dict[str, SocketAddress]]:
 def _hurried(message: EnvoyMessage) -> EnvoyMessage:
     for listener in message["static_resources"]["listeners"]:
         listener["filter_chains"][0]["filters"][0]["typed_config"]["delayed_close_timeout"] = _DELAYED_CLOSE
+    return message
+
+
+def _told_of_health(message: EnvoyMessage, ill: Collection[Address]) -> EnvoyMessage:
+    for cluster in message["static_resources"]["clusters"]:
+        for locality in cluster.get("load_assignment", {}).get("endpoints", ()):
+            for endpoint in locality["lb_endpoints"]:
+                where = endpoint["endpoint"]["address"].get("socket_address")
+                if where and SocketAddress(where["address"], where["port_value"]) in ill:
+                    endpoint["health_status"] = "UNHEALTHY"
     return message
 
 

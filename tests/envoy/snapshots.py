@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from meshproxy.snapshot import (
+    MAX_RING_SIZE,
     Action,
     Buffer,
     Cluster,
@@ -19,12 +20,20 @@ from meshproxy.snapshot import (
     FaultDelay,
     FaultInjection,
     FractionalPercent,
+    HashCookie,
+    HashHeader,
+    HashPolicy,
+    HashQueryParameter,
+    HashSourceIp,
     HeaderMatcher,
     HeaderMutations,
     HeaderValue,
     HttpConnectionManager,
     Listener,
+    Locality,
+    LocalityWeight,
     LocalRateLimit,
+    Maglev,
     Pipe,
     Prefix,
     QueryParameterMatcher,
@@ -33,10 +42,12 @@ from meshproxy.snapshot import (
     Regex,
     RegexRewrite,
     RequestMirrorPolicy,
+    RingHash,
     Route,
     RouteAction,
     RouteConfiguration,
     RouteMatch,
+    SlowStart,
     Snapshot,
     SocketAddress,
     StringMatcher,
@@ -107,6 +118,16 @@ _answers = st.builds(
 )
 
 
+_HASHES: tuple[HashPolicy, ...] = (
+    HashHeader("x-user"),
+    HashHeader(":path"),
+    HashQueryParameter("q"),
+    HashSourceIp(),
+    HashCookie("c"),
+    HashCookie("c", 60, "/", (("SameSite", "Lax"), ("Secure", ""))),
+)
+
+
 def _actions(clusters: Sequence[str]) -> st.SearchStrategy[Action]:
     """What a route may do; it forwards to one or to several of `clusters`."""
     destinations = st.builds(
@@ -118,15 +139,17 @@ def _actions(clusters: Sequence[str]) -> st.SearchStrategy[Action]:
         st.sampled_from([None, None, "rewritten.test"]),
     )
     forwards = st.builds(
-        lambda destinations, rewrite, host: RouteAction(
+        lambda destinations, rewrite, host, hashes: RouteAction(
             tuple(destinations),
             prefix_rewrite=rewrite if isinstance(rewrite, str) else None,
             regex_rewrite=rewrite if isinstance(rewrite, RegexRewrite) else None,
             host_rewrite=host,
+            hash_policies=tuple(hashes),
         ),
         st.lists(destinations, min_size=1, max_size=3),
         st.sampled_from([None, None, "/new", "/", RegexRewrite("/a(.*)", r"/z\1"), RegexRewrite("[ab]", r"<\0\\>")]),
         st.sampled_from([None, None, "route.test"]),
+        st.lists(st.sampled_from(_HASHES), max_size=2),
     )
     return st.one_of(forwards, forwards, forwards, _redirects, _answers)
 
@@ -136,7 +159,22 @@ _CLUSTERS = (
     Cluster("pipe", (Endpoint(Pipe("/tmp/nobody.socket")),), lb_policy="RANDOM", connect_timeout_s=0.25),
     Cluster("names", (Endpoint(SocketAddress("localhost", 9), 2),), "STRICT_DNS", "ROUND_ROBIN"),
     Cluster("anywhere", (), "DYNAMIC_FORWARD_PROXY"),
+    Cluster("passed through", (), "DYNAMIC_FORWARD_PROXY", connect_timeout_s=3),
     Cluster("empty", ()),
+    Cluster("logical", (Endpoint(SocketAddress("localhost", 9)),), "LOGICAL_DNS"),
+    Cluster("ring", (Endpoint(SocketAddress("::1", 9)),), lb_policy=RingHash(MAX_RING_SIZE)),
+    Cluster("table", (Endpoint(SocketAddress("::1", 9)),), lb_policy=Maglev(251)),
+    Cluster(
+        "warm",
+        (
+            Endpoint(SocketAddress("127.0.0.1", 9), locality=Locality("us", "a", "1")),
+            Endpoint(SocketAddress("127.0.0.2", 9), priority=1, locality=Locality("eu")),
+        ),
+        healthy_panic_threshold=50,
+        locality_weights=(LocalityWeight(Locality("us", "a", "1"), 0, 2), LocalityWeight(Locality("eu"), 1, 1)),
+        slow_start=SlowStart(30, 0.5, 0),
+    ),
+    Cluster("turns", (Endpoint(SocketAddress("::1", 9)),), lb_policy="ROUND_ROBIN", slow_start=SlowStart(0.001)),
 )
 _HOSTS = ("a.test", "*.test", "a.*", "*", "b.test", "*-x.test", "10.0.0.1")
 

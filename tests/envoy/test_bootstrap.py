@@ -24,12 +24,19 @@ from meshproxy.snapshot import (
     Endpoint,
     Exact,
     FaultInjection,
+    HashCookie,
+    HashHeader,
+    HashQueryParameter,
+    HashSourceIp,
     HeaderMatcher,
     HeaderMutations,
     HeaderValue,
     HttpConnectionManager,
     Listener,
+    Locality,
+    LocalityWeight,
     LocalRateLimit,
+    Maglev,
     Pipe,
     Prefix,
     QueryParameterMatcher,
@@ -37,10 +44,12 @@ from meshproxy.snapshot import (
     Regex,
     RegexRewrite,
     RequestMirrorPolicy,
+    RingHash,
     Route,
     RouteAction,
     RouteConfiguration,
     RouteMatch,
+    SlowStart,
     Snapshot,
     SocketAddress,
     TokenBucket,
@@ -213,6 +222,35 @@ def test_how_a_listener_speaks_http() -> None:
             {"type": "STRICT_DNS", "lb_policy": "LEAST_REQUEST", "dns_lookup_family": "V4_PREFERRED"},
         ),
         (Cluster("c", (), "DYNAMIC_FORWARD_PROXY"), {"lb_policy": "CLUSTER_PROVIDED"}),
+        (
+            Cluster("c", (Endpoint(SocketAddress("a.test", 80)),), "LOGICAL_DNS"),
+            {"type": "LOGICAL_DNS", "dns_lookup_family": "V4_PREFERRED"},
+        ),
+        (
+            Cluster("c", (), lb_policy=RingHash(7)),
+            {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 7}},
+        ),
+        (
+            Cluster("c", (), lb_policy=Maglev(251)),
+            {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 251}},
+        ),
+        (
+            Cluster("c", (), lb_policy="ROUND_ROBIN", slow_start=SlowStart(30, 2, 5)),
+            {
+                "lb_policy": "ROUND_ROBIN",
+                "round_robin_lb_config": {
+                    "slow_start_config": {
+                        "slow_start_window": "30s",
+                        "aggression": {"default_value": 2, "runtime_key": "meshproxy.slow_start.aggression"},
+                        "min_weight_percent": {"value": 5},
+                    }
+                },
+            },
+        ),
+        (
+            Cluster("c", (), healthy_panic_threshold=30, locality_weights=(LocalityWeight(Locality(), 0, 1),)),
+            {"common_lb_config": {"healthy_panic_threshold": {"value": 30}, "locality_weighted_lb_config": {}}},
+        ),
     ],
 )
 def test_clusters(config: Cluster, expected: dict[str, Any]) -> None:
@@ -221,6 +259,38 @@ def test_clusters(config: Cluster, expected: dict[str, Any]) -> None:
     groups = message.get("load_assignment", {}).get("endpoints", [])
     endpoints = [one for group in groups for one in group["lb_endpoints"]]
     assert [one["load_balancing_weight"] for one in endpoints] == [one.weight for one in config.endpoints]
+
+
+def test_endpoints_stand_together_by_locality_and_priority() -> None:
+    east, west = Locality("east", "a", "1"), Locality("west")
+    addresses = [SocketAddress("10.0.0.1", port) for port in range(4)]
+    config = Cluster(
+        "c",
+        (
+            Endpoint(addresses[0], locality=east),
+            Endpoint(addresses[1], locality=west),
+            Endpoint(addresses[2], locality=east),
+            Endpoint(addresses[3], locality=east, priority=1),
+        ),
+        locality_weights=(LocalityWeight(east, 0, 3), LocalityWeight(east, 1, 5)),
+    )
+    first, second, third = cluster(config, None)["load_assignment"]["endpoints"]
+    assert first["locality"] == {"region": "east", "zone": "a", "sub_zone": "1"}
+    assert (first["load_balancing_weight"], len(first["lb_endpoints"])) == (3, 2)
+    assert second["locality"] == {"region": "west"}
+    assert "load_balancing_weight" not in second  # it is 0, which Envoy has no other way to say
+    assert (third["priority"], third["load_balancing_weight"]) == (1, 5)
+
+
+def test_what_a_route_hashes() -> None:
+    policies = (HashHeader("x"), HashCookie("c", 5, "/p", (("A", ""),)), HashSourceIp(), HashQueryParameter("q"))
+    message = route(Route("", RouteMatch(), RouteAction((WeightedCluster("c"),), hash_policies=policies)))
+    assert message["route"]["hash_policy"] == [
+        {"header": {"header_name": "x"}},
+        {"cookie": {"name": "c", "ttl": "5s", "path": "/p", "attributes": [{"name": "A", "value": ""}]}},
+        {"connection_properties": {"source_ip": True}},
+        {"query_parameter": {"name": "q"}},
+    ]
 
 
 def test_a_forward_proxy_has_a_filter_before_the_router_and_shares_its_names_with_it() -> None:
@@ -293,6 +363,12 @@ def _listening(**http: Any) -> Snapshot:
         (
             Snapshot(clusters=(Cluster("c", (Endpoint(Pipe("/s")),), "STRICT_DNS"),)),
             "endpoint unix:///s of cluster 'c'",
+        ),
+        (Snapshot(clusters=(Cluster("c", (), "LOGICAL_DNS"),)), "endpoints of cluster 'c'"),
+        (Snapshot(clusters=(Cluster("c", (), lb_policy=RingHash(2**30)),)), "ring of cluster 'c'"),
+        (
+            Snapshot(clusters=(Cluster("c", (), lb_policy="RANDOM", slow_start=SlowStart(1)),)),
+            "slow start of cluster 'c'",
         ),
         (
             Snapshot(clusters=(Cluster("c", (Endpoint(HERE),), "DYNAMIC_FORWARD_PROXY"),)),

@@ -9,7 +9,8 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshproxy.snapshot import Cluster, Endpoint, Prefix, RouteMatch, SocketAddress
+from meshproxy.proxy.upstream.host import HealthFlag
+from meshproxy.snapshot import Cluster, Endpoint, Locality, Prefix, RouteMatch, SocketAddress
 
 from .support import (
     CLUSTER,
@@ -146,7 +147,8 @@ async def test_clusters_shows_each_endpoint() -> None:
             await client.send(GET)
             await until(lambda: server.connections[0].received.count(b"GET") == 2)
             shown = json.loads((await page(proxy, "/clusters?format=json")).body)
-            none = dict.fromkeys(shown["alive"][str(server.address)], 0)
+            place = {"health_flags": "healthy", "region": "", "zone": "", "sub_zone": "", "priority": 0}
+            none = dict.fromkeys(shown["alive"][str(server.address)], 0) | place
             assert shown["alive"] == {
                 str(server.address): none | {"cx_active": 1, "cx_total": 1, "rq_active": 1, "rq_total": 2, "weight": 3}
             }
@@ -156,6 +158,17 @@ async def test_clusters_shows_each_endpoint() -> None:
             text = (await page(proxy, "/clusters")).body.decode()
             assert f"alive::{server.address}::rq_active::1\n" in text
             assert len(text.splitlines()) == 2 * len(none)
+
+
+async def test_clusters_shows_where_an_endpoint_is_and_why_it_is_left_out() -> None:
+    endpoint = Endpoint(unused_address(), locality=Locality("eu", "b", "2"), priority=1)
+    async with gateway(snapshot(Cluster("c", (endpoint,)), routes=[forward("c")]), admin=True) as proxy:
+        (host,) = proxy.hosts
+        host.health_flags = HealthFlag.FAILED_ACTIVE_HC | HealthFlag.FAILED_OUTLIER_CHECK
+        lines = (await page(proxy, "/clusters")).body.decode().splitlines()
+    shown = dict(line.removeprefix(f"c::{endpoint.address}::").split("::") for line in lines)
+    assert shown["health_flags"] == "/failed_active_hc/failed_outlier_check"
+    assert [shown[name] for name in ("region", "zone", "sub_zone", "priority")] == ["eu", "b", "2", "1"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def hosts(*weights: int) -> list[Host]:
 
 
 def balancer(policy: LbPolicy, among: list[Host], chance: Chance) -> Balancer:
-    return load_balancer(Cluster("c", (), lb_policy=policy), among, chance)
+    return load_balancer(Cluster("c", (), lb_policy=policy), among, chance, lambda: 0.0)
 
 
 def chances(*numbers: float) -> Callable[[], float]:

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.snapshot import Cluster, Endpoint, Pipe, SocketAddress
+from meshproxy.snapshot import Cluster, Endpoint, Locality, Pipe, SocketAddress
 
 from .support import CLUSTER, GET, Gateway, backend, cluster, gateway, snapshot, until
 
@@ -35,6 +35,10 @@ class Names:
 
 def named(*endpoints: Endpoint) -> Cluster:
     return Cluster(CLUSTER, endpoints, "STRICT_DNS")
+
+
+def logical(endpoint: Endpoint) -> Cluster:
+    return Cluster(CLUSTER, (endpoint,), "LOGICAL_DNS")
 
 
 def hosts(proxy: Gateway) -> list[str]:
@@ -68,6 +72,59 @@ async def test_a_cluster_follows_its_name(monkeypatch: pytest.MonkeyPatch, mock_
             await until(lambda: old.connections[0].end)
             await client.request(GET)
             assert [len(one.connections) for one in (old, new)] == [1, 1]
+
+
+async def test_a_logical_cluster_has_the_first_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    Names(monkeypatch, svc=["127.0.0.3", "127.0.0.1", "127.0.0.2"])
+    async with gateway(snapshot(logical(Endpoint(SocketAddress("svc", 80), 2)))) as proxy:
+        assert hosts(proxy) == ["127.0.0.3:80"]
+        assert proxy.worker.clusters[CLUSTER].hosts[0].weight == 2
+
+
+async def test_a_logical_cluster_keeps_its_connections_when_its_name_moves(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    async with backend() as old, backend(bind=SocketAddress("127.0.0.2", old.address.port)) as new:  # type: ignore[union-attr]
+        assert isinstance(old.address, SocketAddress)
+        names = Names(monkeypatch, svc=["127.0.0.1"])
+        async with gateway(snapshot(logical(Endpoint(SocketAddress("svc", old.address.port))))) as proxy:
+            client = await proxy.client()
+            await client.request(GET)
+            names.addresses["svc"] = ["127.0.0.2"]
+            await refreshed(names, mock_clock)
+            await client.request(GET)
+            assert [len(one.connections) for one in (old, new)] == [1, 0]
+            proxy.hosts[0].sweep(now=0.0, idle_timeout_s=-1.0)
+            await client.request(GET)
+            assert [len(one.connections) for one in (old, new)] == [1, 1]
+
+
+async def test_a_logical_cluster_keeps_its_address_when_its_name_is_not_found(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    names = Names(monkeypatch, svc=["127.0.0.1"])
+    async with gateway(snapshot(logical(Endpoint(SocketAddress("svc", 80))))) as proxy:
+        names.addresses["svc"] = socket.gaierror(-2, "Name or service not known")
+        await refreshed(names, mock_clock)
+        assert hosts(proxy) == ["127.0.0.1:80"]
+
+
+async def test_another_order_of_the_addresses_is_no_change(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    names = Names(monkeypatch, svc=["127.0.0.1", "127.0.0.2"])
+    async with gateway(snapshot(named(Endpoint(SocketAddress("svc", 80))))) as proxy:
+        before = proxy.worker.clusters[CLUSTER].hosts
+        names.addresses["svc"] = ["127.0.0.2", "127.0.0.1"]
+        await refreshed(names, mock_clock)
+        assert proxy.worker.clusters[CLUSTER].hosts is before
+
+
+async def test_an_address_is_where_its_name_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    Names(monkeypatch, svc=["127.0.0.1"])
+    endpoint = Endpoint(SocketAddress("svc", 80), locality=Locality("eu"), priority=0)
+    async with gateway(snapshot(named(endpoint))) as proxy:
+        assert proxy.hosts[0].locality == Locality("eu")
 
 
 async def test_a_host_that_stays_keeps_its_connections(

@@ -85,7 +85,7 @@ def test_a_priority_without_hosts_is_passed_over() -> None:
 def picked(hosts: list[Host], panic_threshold: float = 0, count: int = 1000) -> Counter[int]:
     """How often each host was picked, by its place in the list."""
     config = Cluster("c", (), lb_policy="RANDOM", healthy_panic_threshold=panic_threshold)
-    under_test = load_balancer(config, hosts, random.Random(1).random)
+    under_test = load_balancer(config, hosts, random.Random(1).random, lambda: 0.0)
     request = made_request()
     return Counter(hosts.index(host) for _ in range(count) if (host := under_test.pick(request)) is not None)
 

@@ -73,6 +73,7 @@ class Request:
         "details",
         "downstream",
         "flags",
+        "hash_key",
         "headers",
         "http10",
         "local_address",
@@ -102,6 +103,8 @@ class Request:
     nursery: trio.Nursery | None
     downstream: Downstream
 
+    hash_key: Callable[[], int | None]
+    """Its hash, for clusters that balance by it; not set but by a route that has hash policies."""
     upgrade: bytes
     """The protocol the client wants to go on in, such as `websocket`; empty when it does not. Its `body` then is
     whatever it says in that protocol, and must not be sent on before the upgrade was agreed to."""

@@ -34,6 +34,7 @@ from ..filters.local_ratelimit import RateLimiter, local_ratelimit
 from ..filters.mirror import Mirror, mirrored
 from ..http.failures import CLUSTER_NOT_FOUND, Failure, local_reply
 from ..http.message import Request, Response, Service, set_header
+from .hash_policies import hashing
 from .rewrites import Rewrite, prefix, rewrite
 from .router import Router, route_not_found, without_port
 
@@ -110,6 +111,8 @@ def _forward(
 
     def destination(one: WeightedCluster) -> Service:
         to = cluster(one.cluster)
+        if forward.hash_policies:
+            to = hashing(forward.hash_policies, to)
         service = _destination(route, forward, one, mirrored(mirrors, to) if mirrors else to)
         changes = [one.response_headers, route.response_headers]
         return _filtered(forward, limits, context, changes, response_headers(changes, service))

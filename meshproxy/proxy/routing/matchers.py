@@ -113,7 +113,7 @@ _REQUEST_PARTS: dict[str, tuple[str, Callable[[Request], bytes]]] = {
 
 
 def _header_condition(matcher: HeaderMatcher) -> Condition:
-    values = _values(matcher.name)
+    values = header_values(matcher.name)
     part, _ = _REQUEST_PARTS.get(matcher.name, (f"header {matcher.name}", None))
     test = _header_test(matcher, values)
     return Condition(
@@ -137,7 +137,8 @@ def _header_test(matcher: HeaderMatcher, values: Callable[[Request], list[bytes]
     return matches
 
 
-def _values(name: str) -> Callable[[Request], list[bytes]]:
+def header_values(name: str) -> Callable[[Request], list[bytes]]:
+    """From a request to the values of a header, or of a part of the request line that is named as one."""
     if name in _REQUEST_PARTS:
         _, part = _REQUEST_PARTS[name]
         return lambda request: [part(request)]

@@ -9,7 +9,7 @@ from ... import snapshot
 from ...telemetry.metrics import ClusterStats
 from ..http.failures import NO_HEALTHY_UPSTREAM, Failure
 from ..http.message import Request, Response, set_header
-from .balancers import Chance, load_balancer
+from .balancers import Chance, Clock, load_balancer
 from .host import Host
 
 # RFC 9110, section 9.2.2: sending one of these twice does no more than sending it once.
@@ -21,9 +21,12 @@ _SERVICE_TIME = b"x-envoy-upstream-service-time"
 class Cluster:
     """A running cluster. Its hosts, their connections and its counters live as long as it does."""
 
-    def __init__(self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance) -> None:
+    def __init__(
+        self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance, clock: Clock = time.monotonic
+    ) -> None:
         self.config = config
         self.stats = stats
+        self.clock = clock
         self.hosts: list[Host] = []
         self._chance = chance
         self.refresh()
@@ -39,9 +42,10 @@ class Cluster:
         Of several endpoints with one address the first counts, as in Envoy.
         """
         known = {host.address: host for host in self.hosts}
+        now = self.clock()
         hosts: list[Host] = []
         for endpoint in _first_of_each_address(endpoints):
-            host = known.pop(endpoint.address, None) or Host(endpoint.address)
+            host = known.pop(endpoint.address, None) or Host(endpoint.address, healthy_since=now)
             host.weight = endpoint.weight
             host.locality = endpoint.locality
             host.priority = endpoint.priority
@@ -53,7 +57,7 @@ class Cluster:
 
     def refresh(self) -> None:
         """Balance over the hosts as they are now. To be called when the health of any of them has changed."""
-        self._balancer = load_balancer(self.config, self.hosts, self._chance)
+        self._balancer = load_balancer(self.config, self.hosts, self._chance, self.clock)
 
     def close(self) -> None:
         """Have no hosts any more, and close what is idle."""

@@ -1,7 +1,11 @@
-"""Keeps the hosts of a cluster of names in step with what the names resolve to (Envoy's STRICT_DNS).
+"""Keeps the hosts of a cluster of names in step with what the names resolve to (Envoy's STRICT_DNS and LOGICAL_DNS).
 
-Every address of every name is a host with its endpoint's weight. A name that cannot be resolved keeps the addresses it
-had: a resolver that is down for a while must not take the services down with it.
+Every address of every name is a host with its endpoint's weight; those that go finish what they have begun. In a
+logical cluster there is one host, whatever its name resolves to: new connections go to the first address of the last
+answer, and those that there are stay in use.
+
+A name that cannot be resolved keeps the addresses it had: a resolver that is down for a while must not take the
+services down with it.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 
 import trio
 
@@ -26,6 +31,7 @@ class NameResolver:
     def __init__(self, cluster: Cluster, refresh_s: float = REFRESH_S) -> None:
         self._cluster = cluster
         self._refresh_s = refresh_s
+        self._logical = cluster.config.type == "LOGICAL_DNS"
         self._known: dict[str, list[str]] = {}
         self._latest: list[Endpoint] = []
         self.resolved = trio.Event()
@@ -33,16 +39,23 @@ class NameResolver:
 
     async def run(self) -> None:
         while True:
-            endpoints = [
-                Endpoint(address, endpoint.weight)
-                for endpoint in self._cluster.config.endpoints
-                for address in await self._addresses(endpoint.address)
-            ]
+            endpoints = await self._endpoints()
             if endpoints != self._latest:
                 self._latest = endpoints
-                self._cluster.update_hosts(endpoints)
+                if self._logical and self._cluster.hosts:
+                    self._cluster.hosts[0].move(endpoints[0].address)
+                else:
+                    self._cluster.update_hosts(endpoints)
             self.resolved.set()
             await trio.sleep(self._refresh_s)
+
+    async def _endpoints(self) -> list[Endpoint]:
+        endpoints: list[Endpoint] = []
+        for endpoint in self._cluster.config.endpoints:
+            addresses = await self._addresses(endpoint.address)
+            chosen = addresses[:1] if self._logical else sorted(addresses, key=str)
+            endpoints += (replace(endpoint, address=address) for address in chosen)
+        return endpoints
 
     async def _addresses(self, address: Address) -> list[Address]:
         if isinstance(address, Pipe):
@@ -63,6 +76,6 @@ def preferred(found: Iterable[tuple[int, str]]) -> list[str]:
 
     Istio asks for IPv4 alone on machines that have it. `localhost` is often both, and its servers often only the first.
     """
-    addresses = set(found)
-    ipv4 = {one for one in addresses if one[0] == socket.AF_INET}
-    return sorted(address for _, address in ipv4 or addresses)
+    addresses = dict.fromkeys(found)
+    ipv4 = [address for family, address in addresses if family == socket.AF_INET]
+    return ipv4 or [address for _, address in addresses]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import OrderedDict
+from dataclasses import replace
 from ipaddress import ip_address
 
 import trio
@@ -68,7 +69,7 @@ class ForwardProxy:
             _, forgotten = self._destinations.popitem(last=False)
             forgotten.cluster.close()
         destination = self._destinations[address] = _Destination(
-            Cluster(snapshot.Cluster(self.config.name, ()), self.stats, self._chance)
+            Cluster(replace(self.config, type="STATIC"), self.stats, self._chance)
         )
         return destination
 

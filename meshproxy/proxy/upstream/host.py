@@ -7,11 +7,12 @@ of the host to the end of the response's body, so that a balancer sees those tha
 from __future__ import annotations
 
 import enum
+import math
 import os
 
 import trio
 
-from ...snapshot import Address, Locality
+from ...snapshot import UNKNOWN_LOCALITY, Address
 from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, Failure
 from ..http.http1_client import Http1ClientConnection
 from ..transport import connect
@@ -35,6 +36,7 @@ class Host:
         "connections_total",
         "errors",
         "health_flags",
+        "healthy_since",
         "idle",
         "locality",
         "name",
@@ -44,14 +46,16 @@ class Host:
         "weight",
     )
 
-    def __init__(self, address: Address, weight: int = 1) -> None:
+    def __init__(self, address: Address, weight: int = 1, healthy_since: float = -math.inf) -> None:
         self.address = address
         self.name = str(address)
         self.weight = weight
-        self.locality = Locality()
+        self.locality = UNKNOWN_LOCALITY
         self.priority = 0
         self.health_flags = HealthFlag(0)
         """Whoever changes them lets the cluster `refresh`: only then do they count."""
+        self.healthy_since = healthy_since
+        """When its service began, on its cluster's clock: from then on it warms up."""
         self.removed = False
         self.active = 0
         self.idle: list[Http1ClientConnection] = []
@@ -63,6 +67,11 @@ class Host:
 
     def __repr__(self) -> str:
         return f"<Host {self.name}: {self.active} active, {len(self.idle)} of {self.connections} connections idle>"
+
+    def move(self, address: Address) -> None:
+        """Be at another address from now on; the connections that there are stay where they are."""
+        self.address = address
+        self.name = str(address)
 
     @property
     def healthy(self) -> bool:

@@ -11,6 +11,9 @@ from ..host import Host
 Chance = Callable[[], float]
 """A random number from [0, 1)."""
 
+Clock = Callable[[], float]
+"""Seconds since some moment; it only goes forward."""
+
 
 class Balancer(Protocol):
     def pick(self, request: Request, attempt: int = 0) -> Host | None:

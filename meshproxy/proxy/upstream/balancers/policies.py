@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from heapq import heapify, heapreplace
+from collections.abc import Callable, Sequence
 
 from ...http.message import Request
 from ..host import Host
 from .balancer import Chance
+from .turns import Turns
 
 
 class LeastRequest:
@@ -48,42 +48,21 @@ class Random:
         return self._hosts[int(self._chance() * len(self._hosts))]
 
 
-class _EarliestDeadlineFirst:
-    """Each host's next turn comes 1/weight after its last: over time, turns in proportion to weights.
-
-    (https://en.wikipedia.org/wiki/Earliest_deadline_first_scheduling; Envoy's weighted policies are built on it.)
-    """
-
-    def __init__(self, hosts: Sequence[Host], chance: Chance) -> None:
-        self._turns = [(1 / self._weight(host), order, host) for order, host in enumerate(hosts)]
-        heapify(self._turns)
-        self._order = len(hosts)
-        for _ in range(int(chance() * len(hosts))):
-            self._take_turn()
-
-    def pick(self, request: Request, attempt: int = 0) -> Host:
-        return self._take_turn()
-
-    def _take_turn(self) -> Host:
-        deadline, _, host = self._turns[0]
-        # Of equal deadlines, the one that has waited longer comes first.
-        heapreplace(self._turns, (deadline + 1 / self._weight(host), self._order, host))
-        self._order += 1
-        return host
-
-    def _weight(self, host: Host) -> float:
-        raise NotImplementedError
-
-
-class WeightedRoundRobin(_EarliestDeadlineFirst):
+class Weighted:
     """Turns in proportion to the hosts' weights."""
 
-    def _weight(self, host: Host) -> float:
-        return host.weight
+    def __init__(self, hosts: Sequence[Host], weight: Callable[[Host], float], chance: Chance) -> None:
+        self._turns = Turns(hosts, weight, chance)
+
+    def pick(self, request: Request, attempt: int = 0) -> Host:
+        return self._turns.take()
 
 
-class WeightedLeastRequest(_EarliestDeadlineFirst):
-    """Turns in proportion to the hosts' weights, each divided by the requests that the host has already."""
+def weight(host: Host) -> float:
+    """A host's weight for ROUND_ROBIN."""
+    return host.weight
 
-    def _weight(self, host: Host) -> float:
-        return host.weight / (host.active + 1)
+
+def weight_by_load(host: Host) -> float:
+    """A host's weight for LEAST_REQUEST: divided by the requests that it has already, and this one."""
+    return host.weight / (host.active + 1)

@@ -9,15 +9,17 @@ one that is overrun.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from ...http.message import Request
 from ..host import Host
-from .balancer import Balancer, Chance
+from .balancer import Balancer
 
-_OVERPROVISIONING_PERCENT = 140
+OVERPROVISIONING_PERCENT = 140
+"""Envoy's overprovisioning factor."""
 
 
 class Share(NamedTuple):
@@ -32,7 +34,7 @@ def shares(host_sets: Sequence[Sequence[Host]], panic_threshold: float) -> list[
     sizes = [len(hosts) for hosts in host_sets]
     healthy = [sum(host.healthy for host in hosts) for hosts in host_sets]
     health = [
-        min(100, _OVERPROVISIONING_PERCENT * well // size) if size else 0
+        min(100, OVERPROVISIONING_PERCENT * well // size) if size else 0
         for well, size in zip(healthy, sizes, strict=True)
     ]
     available = min(100, sum(health))
@@ -57,16 +59,15 @@ def _percents(parts: Sequence[int], whole: int) -> list[int]:
 
 
 class Priorities:
-    """Several priorities, each with its balancer and its percents of the requests."""
+    """Several priorities, each with its percents of the requests, which make 100, and its balancer.
 
-    def __init__(self, parts: Sequence[tuple[int, Balancer]], chance: Chance) -> None:
+    `percentile` tells where a request stands among a hundred, from 0 on.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Balancer]], percentile: Callable[[Request], int]) -> None:
         self._balancers = [balancer for _, balancer in parts]
         self._limits = list(accumulate(percent for percent, _ in parts))
-        self._chance = chance
+        self._percentile = percentile
 
     def pick(self, request: Request, attempt: int = 0) -> Host | None:
-        percent = int(self._chance() * 100)
-        for limit, balancer in zip(self._limits, self._balancers, strict=True):
-            if percent < limit:
-                return balancer.pick(request, attempt)
-        raise AssertionError("the shares of priorities make 100 percent")
+        return self._balancers[bisect_right(self._limits, self._percentile(request))].pick(request, attempt)
