@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import click
 
-from ..mesh import ROOT_NAMESPACE, Mesh, analyse, build_mesh
+from ..mesh import ROOT_NAMESPACE, Mesh, analyse, build_mesh, remarks
 from ..resources import Note, Problem, Unreadable, load
+from .parameters import LocalityParameter
 
 EXIT_PROBLEMS = 1
 EXIT_UNUSABLE = 2
@@ -36,6 +37,13 @@ namespace_option = click.option(
 )
 
 
+locality_option = click.option(
+    "--locality",
+    type=LocalityParameter(),
+    help="Where the proxy runs, for DestinationRules that mind it. A sidecar is where its WorkloadEntry says.",
+)
+
+
 def read(paths: Sequence[str], namespace: str = ROOT_NAMESPACE) -> Configuration:
     """Load files, folders and `-`, and check them for a gateway of `namespace`. Exits with 2 when one is unreadable."""
     try:
@@ -47,7 +55,8 @@ def read(paths: Sequence[str], namespace: str = ROOT_NAMESPACE) -> Configuration
     mesh = build_mesh(loaded.resources)
     found = analyse(mesh, namespace=namespace, invalid=loaded.invalid, partial=loaded.partial)
     problems = [*loaded.problems, *found]
-    return Configuration(mesh, tuple(sorted(problems, key=lambda problem: problem.position)), loaded.notes)
+    notes = (*loaded.notes, *remarks(mesh))
+    return Configuration(mesh, tuple(sorted(problems, key=lambda problem: problem.position)), notes)
 
 
 def count(number: int, thing: str) -> str:

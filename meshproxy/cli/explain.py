@@ -22,8 +22,8 @@ from ..mesh.sidecar import considered_by_sidecar
 from ..proxy.routing.explain import Explanation, Tried
 from ..proxy.routing.explain import explain as explain_request
 from ..resources import DEFAULT_NAMESPACE, VirtualService
-from ..snapshot import Listener, Origin, Snapshot, SocketAddress, VirtualHost
-from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, count, namespace_option, read
+from ..snapshot import UNKNOWN_LOCALITY, Listener, Locality, Origin, Snapshot, SocketAddress, VirtualHost
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, count, locality_option, namespace_option, read
 from .explanation import Story, as_dict, show
 from .serving import fail
 
@@ -85,6 +85,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab may be in a value (R
 @click.option("-H", "headers", type=HeaderField(), multiple=True, help="A header of the request. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 @namespace_option
+@locality_option
 @click.argument("method")
 @click.argument("url", type=Url())
 def explain(
@@ -95,6 +96,7 @@ def explain(
     headers: tuple[tuple[str, str], ...],
     as_json: bool,
     namespace: str,
+    locality: Locality | None,
     method: str,
     url: tuple[str, str],
 ) -> None:
@@ -116,9 +118,9 @@ def explain(
     authority, target = url
     mesh = _mesh(paths, namespace)
     if workload:
-        entrance = _sidecar(mesh, workload, outbound_policy or "ALLOW_ANY")
+        entrance = _sidecar(mesh, workload, outbound_policy or "ALLOW_ANY", locality)
     else:
-        entrance = _gateway(mesh, gateway, _port(authority), namespace)
+        entrance = _gateway(mesh, gateway, _port(authority), namespace, locality)
     told = explain_request(entrance.snapshot, entrance.listener, _head(method, authority, target, headers))
     told = replace(told, tried=tuple(_tried(told, entrance)))
     hosts = _hosts_written(mesh, told.virtual_host) if told.virtual_host else ()
@@ -198,13 +200,15 @@ def _host_and_port(authority: str) -> tuple[str, int]:
     return host.strip("[]").lower(), _HTTP_PORT if port is None else port
 
 
-def _sidecar(mesh: Mesh, workload: str, outbound_policy: OutboundPolicy) -> _Entrance:
+def _sidecar(mesh: Mesh, workload: str, outbound_policy: OutboundPolicy, locality: Locality | None) -> _Entrance:
     """The outbound listener of a workload's sidecar."""
     try:
         entry = find_workload(mesh, workload)
     except UnknownWorkload as error:
         fail(str(error), EXIT_UNUSABLE)
-    snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND, outbound_policy=outbound_policy)
+    snapshot = sidecar_snapshot(
+        mesh, workload=entry, app=_APP, outbound=_OUTBOUND, outbound_policy=outbound_policy, locality=locality
+    )
     listener = next(one for one in snapshot.listeners if one.address == _OUTBOUND)
     position = entry.position("metadata", "name")
     origin = Origin(position.file, position.line, entry.id)
@@ -218,13 +222,13 @@ def _sidecar(mesh: Mesh, workload: str, outbound_policy: OutboundPolicy) -> _Ent
     return _Entrance(snapshot, listener, (origin,), considered)
 
 
-def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str) -> _Entrance:
+def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str, locality: Locality | None) -> _Entrance:
     """A listener of the gateway that runs `gateway`, or of one that runs all Gateways; the only one, or by its port."""
     name = None if gateway is None else gateway_name(gateway, DEFAULT_NAMESPACE)
     if name is not None and name not in mesh.gateways:
         fail(f"no Gateway {name!r}; {advice(name, mesh.gateways, 'there are none')}", EXIT_UNUSABLE)
     labels = None if name is None else mesh.gateways[name].spec.selector
-    snapshot = gateway_snapshot(mesh, selector=labels, namespace=namespace)
+    snapshot = gateway_snapshot(mesh, selector=labels, namespace=namespace, locality=locality or UNKNOWN_LOCALITY)
     merged = merge_servers(selected_gateways(mesh, labels))
     known = [
         (listener, servers)

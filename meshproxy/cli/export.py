@@ -11,8 +11,8 @@ from click.core import ParameterSource
 
 from ..envoy import Inexpressible, Message, bootstrap
 from ..mesh import OutboundPolicy
-from ..snapshot import SocketAddress
-from .configuration import EXIT_PROBLEMS, namespace_option, read
+from ..snapshot import Locality, SocketAddress
+from .configuration import EXIT_PROBLEMS, locality_option, namespace_option, read
 from .parameters import Address, Labels, Publish
 from .run import gateway
 from .serving import admin_option, fail, http_options
@@ -41,6 +41,7 @@ def export() -> None:
     show_default=True,
     help="As in sidecar.",
 )
+@locality_option
 @admin_option
 @http_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON in place of YAML.")
@@ -53,6 +54,7 @@ def envoy(
     app: SocketAddress | None,
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy,
+    locality: Locality | None,
     admin: SocketAddress | None,
     as_json: bool,
     **http: Any,
@@ -68,10 +70,10 @@ def envoy(
     """
     _refuse_mixture(click.get_current_context(), workload, app)
     if workload is None:
-        snapshot = gateway(read(paths, namespace), selector, namespace, publish, http)
+        snapshot = gateway(read(paths, namespace), selector, namespace, locality, publish, http)
     else:
         assert app is not None
-        snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, http)
+        snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, locality, http)
     try:
         message = bootstrap(snapshot, admin=admin)
     except Inexpressible as error:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..resources import parse_duration
-from ..snapshot import SocketAddress
+from ..snapshot import Locality, SocketAddress
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _LOOPBACK = "127.0.0.1"
@@ -93,6 +93,20 @@ class Duration(click.ParamType[float]):
             return value if isinstance(value, float) else parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class LocalityParameter(click.ParamType[Locality]):
+    """`REGION`, `REGION/ZONE` or `REGION/ZONE/SUBZONE`."""
+
+    name = "region[/zone[/subzone]]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Locality:
+        if isinstance(value, Locality):
+            return value
+        parts = str(value).split("/")
+        if not all(parts) or len(parts) > 3:
+            self.fail(f"{value!r} is not a locality; write it as europe-west1/b, or only the region", param, ctx)
+        return Locality(*parts)
 
 
 class Labels(click.ParamType[dict[str, str]]):

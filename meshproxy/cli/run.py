@@ -9,8 +9,8 @@ import click
 
 from ..mesh import gateway_ports, gateway_snapshot
 from ..proxy.worker import Worker
-from ..snapshot import Snapshot, SocketAddress
-from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, namespace_option, read
+from ..snapshot import UNKNOWN_LOCALITY, Locality, Snapshot, SocketAddress
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, locality_option, namespace_option, read
 from .parameters import Labels, Publish
 from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
 
@@ -23,6 +23,7 @@ from .serving import fail, open_access_log, prepare, refuse_problems, serve, ser
     "--selector", type=Labels(), help="Run the Gateways that select a workload with these labels; without it, all."
 )
 @namespace_option
+@locality_option
 @click.option(
     "--publish", type=Publish(), multiple=True, help="Listen for a Gateway's port on another local one. Repeatable."
 )
@@ -31,6 +32,7 @@ def run(
     paths: tuple[str, ...],
     selector: dict[str, str] | None,
     namespace: str,
+    locality: Locality | None,
     publish: tuple[tuple[int, SocketAddress], ...],
     admin: SocketAddress | None,
     access_log: str | None,
@@ -46,7 +48,7 @@ def run(
       meshproxy run -f policies/quickstart --publish 80:8080 --admin 127.0.0.1:15000
     """
     prepare()
-    snapshot = gateway(read(paths, namespace), selector, namespace, publish, http)
+    snapshot = gateway(read(paths, namespace), selector, namespace, locality, publish, http)
     with open_access_log(access_log or "-") as log:
         sys.exit(serve(Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time)))
 
@@ -55,6 +57,7 @@ def gateway(
     configuration: Configuration,
     selector: dict[str, str] | None,
     namespace: str,
+    locality: Locality | None,
     publish: tuple[tuple[int, SocketAddress], ...],
     http: dict[str, Any],
 ) -> Snapshot:
@@ -65,7 +68,14 @@ def gateway(
         wanted = "" if selector is None else f" selects {','.join(f'{k}={v}' for k, v in selector.items())}"
         fail(f"no Gateway{wanted or ' found'}: there is nothing to listen on", EXIT_PROBLEMS)
     _refuse_useless(publish, ports)
-    return gateway_snapshot(configuration.mesh, selector=selector, namespace=namespace, publish=dict(publish), **http)
+    return gateway_snapshot(
+        configuration.mesh,
+        selector=selector,
+        namespace=namespace,
+        publish=dict(publish),
+        locality=locality or UNKNOWN_LOCALITY,
+        **http,
+    )
 
 
 def _refuse_useless(publish: tuple[tuple[int, SocketAddress], ...], ports: frozenset[int]) -> None:

@@ -16,9 +16,9 @@ from ..mesh import (
     sidecar_snapshot,
 )
 from ..proxy.worker import Worker
-from ..snapshot import Snapshot, SocketAddress
+from ..snapshot import Locality, Snapshot, SocketAddress
 from . import app as apps
-from .configuration import EXIT_PROBLEMS, Configuration, read
+from .configuration import EXIT_PROBLEMS, Configuration, locality_option, read
 from .parameters import Address, AppAddress
 from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
 
@@ -43,6 +43,7 @@ from .serving import fail, open_access_log, prepare, refuse_problems, serve, ser
     show_default=True,
     help="What happens to requests for hosts that no resource names: passed on, or refused.",
 )
+@locality_option
 @serving_options
 @click.argument("command", nargs=-1, metavar="[-- CMD ...]")
 def sidecar(
@@ -51,6 +52,7 @@ def sidecar(
     app: SocketAddress,
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy,
+    locality: Locality | None,
     admin: SocketAddress | None,
     access_log: str | None,
     drain_time: float,
@@ -69,7 +71,7 @@ def sidecar(
         python -m http.server 9001
     """
     prepare()
-    snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, http)
+    snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, locality, http)
     probe = apps.AppProbe(app)
     with open_access_log(access_log or ("off" if command else "-")) as log:
         worker = Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, trouble=lambda: probe.trouble)
@@ -87,6 +89,7 @@ def sidecar_of(
     app: SocketAddress,
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy,
+    locality: Locality | None,
     http: dict[str, Any],
 ) -> Snapshot:
     """The snapshot that these options ask for. Exits, and says why, where there is none."""
@@ -107,5 +110,6 @@ def sidecar_of(
         app=app,
         outbound=outbound,
         outbound_policy=outbound_policy,
+        locality=locality,
         **http,
     )

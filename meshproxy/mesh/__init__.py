@@ -18,7 +18,7 @@ the module says so; a snapshot depends on the resources alone and not on their o
 through an index.
 """
 
-from .analysis import analyse, sidecar_notes, sidecar_problems
+from .analysis import analyse, remarks, sidecar_notes, sidecar_problems
 from .gateway import gateway_ports, gateway_snapshot
 from .http_options import HttpOptions
 from .mesh import Mesh, build_mesh
@@ -36,6 +36,7 @@ __all__ = [
     "find_workload",
     "gateway_ports",
     "gateway_snapshot",
+    "remarks",
     "sidecar_notes",
     "sidecar_problems",
     "sidecar_snapshot",

@@ -6,21 +6,16 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..resources import Destination
-from ..snapshot import Address, Cluster, DiscoveryType, Endpoint, LbPolicy, Origin, SocketAddress
+from ..snapshot import Address, Cluster, DiscoveryType, Endpoint, HashPolicy, Origin, SocketAddress
 from .destination_rules import DestinationRules, EffectivePolicy, PlacedSubset, effective_policy
+from .load_balancing import hash_policy, lb_policy, slow_start
+from .localities import Whereabouts, placed
 from .names import cluster_name, fqdn, is_ip_address
 from .registry import Service, ServiceEndpoint, View, selects
 from .workloads import Workload
 
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 """Istio's, from MeshConfig; Envoy's own is 5."""
-
-_LB_POLICIES: dict[str, LbPolicy] = {
-    "LEAST_REQUEST": "LEAST_REQUEST",
-    "LEAST_CONN": "LEAST_REQUEST",
-    "ROUND_ROBIN": "ROUND_ROBIN",
-    "RANDOM": "RANDOM",
-}
 
 
 class Target(NamedTuple):
@@ -36,27 +31,37 @@ class Target(NamedTuple):
         return cluster_name(self.host, self.port, self.subset)
 
 
-class Targets:
-    """What a snapshot's routes lead to, at a proxy that has `view` of the services."""
+class ClusterReference(NamedTuple):
+    """A cluster, as a route refers to it: by name, with what of a request is hashed if it balances by that."""
 
-    def __init__(self, view: View, rules: DestinationRules) -> None:
+    name: str
+    hash_policy: HashPolicy | None = None
+
+
+class Targets:
+    """What a snapshot's routes lead to, at a proxy that has `view` of the services from where it is."""
+
+    def __init__(self, view: View, rules: DestinationRules, here: Whereabouts) -> None:
         self.view = view
         self._rules = rules
-        self._targets: dict[Target, None] = {}
+        self._here = here
+        self._targets: dict[Target, _Found | None] = {}
 
-    def add(self, target: Target) -> str:
-        """The name of a target's cluster, which from now on is among the clusters if it exists."""
-        self._targets[target] = None
-        return target.cluster
+    def add(self, target: Target) -> ClusterReference:
+        """A target's cluster, which from now on is among the clusters if it exists."""
+        if target not in self._targets:
+            self._targets[target] = _find(target, self.view, self._rules)
+        found = self._targets[target]
+        return ClusterReference(target.cluster, found and hash_policy(found.policy.load_balancer))
 
-    def cluster_of(self, listener_port: int, destination: Destination, rule_namespace: str) -> str:
-        """The name of the cluster of a destination, added to the targets."""
+    def cluster_of(self, listener_port: int, destination: Destination, rule_namespace: str) -> ClusterReference:
+        """The cluster of a destination, added to the targets."""
         return self.add(resolve(destination, rule_namespace, listener_port, self.view))
 
     def clusters(self) -> Iterator[Cluster]:
-        """The clusters of all targets that exist."""
-        for target in sorted(self._targets, key=lambda target: target.cluster):
-            cluster = build_cluster(target, self.view, self._rules)
+        """The clusters of all targets that exist: where one does not, Envoy answers 503 NC."""
+        for target, found in sorted(self._targets.items(), key=lambda item: item[0].cluster):
+            cluster = found and _cluster(target, found, self.view, self._here)
             if cluster is not None:
                 yield cluster
 
@@ -78,12 +83,16 @@ def resolve(destination: Destination, rule_namespace: str, listener_port: int, v
     return Target(view.unaliased(host), port, destination.subset or "")
 
 
-def build_cluster(target: Target, view: View, rules: DestinationRules) -> Cluster | None:
-    """The cluster of a target, or None where service, port or subset do not exist: Envoy then answers 503 NC.
+class _Found(NamedTuple):
+    """What there is of a target: its service, its subset if it names one, and the policy that holds for it."""
 
-    A service that exists without endpoints has a cluster without any (503 UH), unless it is resolved by DNS:
-    Istio makes no cluster with nothing to look up.
-    """
+    service: Service
+    subset: PlacedSubset | None
+    policy: EffectivePolicy
+
+
+def _find(target: Target, view: View, rules: DestinationRules) -> _Found | None:
+    """None where service, port or subset do not exist."""
     service = view.find(target.host)
     if service is None or not _serves(service, target.port):
         return None
@@ -91,18 +100,56 @@ def build_cluster(target: Target, view: View, rules: DestinationRules) -> Cluste
     subset = rule.subset(target.subset) if rule and target.subset else None
     if target.subset and subset is None:
         return None
+    return _Found(service, subset, effective_policy(rule, subset.subset if subset else None, target.port))
+
+
+def _cluster(target: Target, found: _Found, view: View, here: Whereabouts) -> Cluster | None:
+    """The cluster of a target.
+
+    A service that exists without endpoints has a cluster without any (503 UH), unless it is resolved by DNS:
+    Istio makes no cluster with nothing to look up.
+    """
+    service, subset, policy = found
+    if policy.load_balancer is not None and policy.load_balancer.simple == "PASSTHROUGH":
+        return _passthrough(target, found, view)
     endpoints = _endpoints(service, target.port, subset)
-    if not endpoints and service.resolution == "DNS":
+    if not endpoints and service.resolution in ("DNS", "DNS_ROUND_ROBIN"):
         return None
-    policy = effective_policy(rule, subset.subset if subset else None, target.port)
+    if service.resolution == "DNS_ROUND_ROBIN":
+        endpoints = endpoints[:1]  # of entries for one host that are one service, the first has the name to look up
+    where = placed(endpoints, policy.load_balancer, here, ejects=policy.outlier_detection is not None)
     return Cluster(
         name=target.cluster,
-        endpoints=endpoints,
-        type=discovery_type(endpoints),
-        lb_policy=_lb_policy(policy),
+        endpoints=where.endpoints,
+        type=discovery_type(where.endpoints, one_by_one=service.resolution == "DNS_ROUND_ROBIN"),
+        lb_policy=lb_policy(policy.load_balancer),
         connect_timeout_s=connect_timeout_s(policy),
+        healthy_panic_threshold=_panic_threshold(policy),
+        locality_weights=where.weights,
+        slow_start=slow_start(policy.load_balancer),
         origin=_origin(service, subset),
     )
+
+
+def _passthrough(target: Target, found: _Found, view: View) -> Cluster | None:
+    """Requests go where their app sent them. What comes to a gateway was sent to the gateway: it has no such cluster.
+
+    Were it to trust the authority in its place, clients could reach whatever the gateway can.
+    """
+    if not view.sidecar:
+        return None
+    return Cluster(
+        name=target.cluster,
+        endpoints=(),
+        type="DYNAMIC_FORWARD_PROXY",
+        connect_timeout_s=connect_timeout_s(found.policy),
+        origin=_origin(found.service, found.subset),
+    )
+
+
+def _panic_threshold(policy: EffectivePolicy) -> float:
+    outliers = policy.outlier_detection
+    return 0.0 if outliers is None else float(outliers.min_health_percent or 0)
 
 
 def _serves(service: Service, port: int) -> bool:
@@ -110,29 +157,29 @@ def _serves(service: Service, port: int) -> bool:
     return service.port(port) is not None or (service.external_name is not None and not service.ports)
 
 
-def _endpoints(service: Service, port: int, subset: PlacedSubset | None) -> tuple[Endpoint, ...]:
+def _endpoints(service: Service, port: int, subset: PlacedSubset | None) -> tuple[ServiceEndpoint, ...]:
     if service.external_name is not None:
         behind: Iterable[ServiceEndpoint] = (ServiceEndpoint(Workload(service.external_name).at(port)),)
     else:
         behind = service.endpoints.get(port, ())
     labels = subset.subset.labels if subset else {}
-    unique: dict[Address, Endpoint] = {}
+    unique: dict[Address, ServiceEndpoint] = {}
     for endpoint in behind:
         if selects(labels, endpoint.labels):
             # Envoy knows an endpoint by its address: of several with one address, the first is the endpoint.
-            unique.setdefault(endpoint.address, Endpoint(endpoint.address, endpoint.weight))
+            unique.setdefault(endpoint.address, endpoint)
     return tuple(unique.values())
 
 
-def discovery_type(endpoints: Iterable[Endpoint]) -> DiscoveryType:
-    """How endpoints are found: by DNS, as soon as one of them has a name for its address."""
+def discovery_type(endpoints: Iterable[Endpoint], one_by_one: bool = False) -> DiscoveryType:
+    """How endpoints are found: by DNS, as soon as one of them has a name for its address.
+
+    With `one_by_one`, only one of the name's addresses is used at a time.
+    """
     hosts = [endpoint.address.host for endpoint in endpoints if isinstance(endpoint.address, SocketAddress)]
-    return "STATIC" if all(map(is_ip_address, hosts)) else "STRICT_DNS"
-
-
-def _lb_policy(policy: EffectivePolicy) -> LbPolicy:
-    simple = policy.load_balancer.simple if policy.load_balancer else None
-    return _LB_POLICIES.get(simple or "", "LEAST_REQUEST")
+    if all(map(is_ip_address, hosts)):
+        return "STATIC"
+    return "LOGICAL_DNS" if one_by_one else "STRICT_DNS"
 
 
 def connect_timeout_s(policy: EffectivePolicy) -> float:

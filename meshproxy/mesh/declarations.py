@@ -25,7 +25,11 @@ from .workloads import Workload, Workloads
 EXPORT_TO_ANNOTATION = "networking.istio.io/exportTo"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
-_RESOLUTIONS: dict[str | None, Resolution] = {"STATIC": "STATIC", "DNS": "DNS", "DNS_ROUND_ROBIN": "DNS"}
+_RESOLUTIONS: dict[str | None, Resolution] = {
+    "STATIC": "STATIC",
+    "DNS": "DNS",
+    "DNS_ROUND_ROBIN": "DNS_ROUND_ROBIN",
+}
 
 AddressesByPort = Mapping[str, list[SocketAddress]]
 """Addresses that Kubernetes publishes for a Service, by the name of the Service's port."""
@@ -55,7 +59,7 @@ def _entry_workloads(
     spec = entry.spec
     if spec.workload_selector is not None:
         return workloads.select(entry.namespace, spec.workload_selector.labels)
-    if not spec.endpoints and resolution == "DNS":
+    if not spec.endpoints and resolution in ("DNS", "DNS_ROUND_ROBIN"):
         return [Workload(host)]
     return [workload for workload in map(Workload.of, spec.endpoints) if workload.address]
 
@@ -67,7 +71,11 @@ def _single_address(subnet: str) -> str:
 
 
 def _entry_endpoint(workload: Workload, port: api.ServicePort) -> ServiceEndpoint:
-    return ServiceEndpoint(workload.at(entry_target_port(port, workload)), workload.labels, workload.weight)
+    return _endpoint(workload, entry_target_port(port, workload))
+
+
+def _endpoint(workload: Workload, port: int) -> ServiceEndpoint:
+    return ServiceEndpoint(workload.at(port), workload.endpoint_labels, workload.weight, workload.locality)
 
 
 def entry_target_port(port: api.ServicePort, workload: Workload) -> int:
@@ -130,7 +138,7 @@ def _service_endpoints(
     for workload in selected:
         number = target_port(port, workload)
         if number is not None:
-            yield ServiceEndpoint(workload.at(number), workload.labels, workload.weight)
+            yield _endpoint(workload, number)
     for addresses in published:
         yield from map(ServiceEndpoint, addresses.get(port.name or "", ()))
 

@@ -14,6 +14,7 @@ from ..resources import (
     ConnectionPoolSettings,
     DestinationRule,
     LoadBalancerSettings,
+    OutlierDetection,
     PortTrafficPolicy,
     Resource,
     Subset,
@@ -104,6 +105,7 @@ class EffectivePolicy(NamedTuple):
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
+    outlier_detection: OutlierDetection | None = None
 
 
 def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
@@ -115,11 +117,12 @@ def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) 
     top = _at_port(rule.traffic_policy if rule else None, port)
     narrow = _at_port(subset.traffic_policy if subset else None, port)
     if isinstance(narrow, PortTrafficPolicy):
-        return EffectivePolicy(narrow.load_balancer, narrow.connection_pool)
+        return EffectivePolicy(narrow.load_balancer, narrow.connection_pool, narrow.outlier_detection)
     levels = [level for level in (narrow, top) if level is not None]
     return EffectivePolicy(
         next((level.load_balancer for level in levels if level.load_balancer is not None), None),
         next((level.connection_pool for level in levels if level.connection_pool is not None), None),
+        next((level.outlier_detection for level in levels if level.outlier_detection is not None), None),
     )
 
 

@@ -16,19 +16,22 @@ from typing import NamedTuple, Unpack
 
 from ..resources import Destination, Gateway, Resource, Server
 from ..snapshot import (
+    UNKNOWN_LOCALITY,
     HttpConnectionManager,
     Listener,
+    Locality,
     Route,
     RouteConfiguration,
     Snapshot,
     SocketAddress,
     VirtualHost,
 )
-from .clusters import Targets
+from .clusters import ClusterReference, Targets
 from .covering import is_catch_all
 from .hosts import HostMap, specificity, subset_of
 from .http_options import HttpOptions
 from .limits import Limit, Limits, at_gateways
+from .localities import Whereabouts
 from .mesh import Mesh
 from .names import ROOT_NAMESPACE, with_port
 from .registry import selects
@@ -57,6 +60,7 @@ def gateway_snapshot(
     selector: Mapping[str, str] | None = None,
     namespace: str = ROOT_NAMESPACE,
     publish: Mapping[int, SocketAddress] | None = None,
+    locality: Locality = UNKNOWN_LOCALITY,
     **http: Unpack[HttpOptions],
 ) -> Snapshot:
     """What a gateway of `namespace` with the labels `selector` runs; without labels, all Gateways.
@@ -64,8 +68,10 @@ def gateway_snapshot(
     A Gateway belongs to a workload that has every label of its own selector. `publish` says where a Gateway
     port listens in truth, in place of the server's `bind` and the port itself; servers that share a port and
     differ in `bind` keep that. The snapshot's clusters are those that its routes name, as far as they exist.
+    `locality` is where the gateway runs.
     """
-    listeners, targets = [], Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules)
+    here = Whereabouts.of(selector or {}, locality)
+    listeners, targets = [], Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, here)
     merged = merge_servers(selected_gateways(mesh, selector))
     for (port, bind), servers in merged.items():
         hosts = contributions(mesh, servers, selector, namespace, partial(targets.cluster_of, port))
@@ -122,7 +128,7 @@ def contributions(
     servers: Iterable[PlacedServer],
     labels: Mapping[str, str] | None,
     proxy_namespace: str,
-    cluster_of: Callable[[Destination, str], str],
+    cluster_of: Callable[[Destination, str], ClusterReference],
 ) -> dict[str, list[Contribution]]:
     """Which VirtualServices contribute to which host of some servers of one port, in merging order.
 
@@ -155,7 +161,7 @@ def considered_by_gateway(
     They are the routes of its virtual host with those that do not exist here, after those of more specific hosts that
     are no virtual hosts for want of a route.
     """
-    targets = Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules)
+    targets = Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, Whereabouts.of(selector or {}))
     cluster_of = partial(targets.cluster_of, servers[0].server.port.number)
     hosts: dict[str, dict[tuple[str, MergedVirtualService], RouteContext]] = {}
     for context, service, admitted in _admitted(mesh, servers, selector, namespace, cluster_of):
@@ -176,7 +182,7 @@ def _admitted(
     servers: Iterable[PlacedServer],
     labels: Mapping[str, str] | None,
     proxy_namespace: str,
-    cluster_of: Callable[[Destination, str], str],
+    cluster_of: Callable[[Destination, str], ClusterReference],
 ) -> Iterator[tuple[RouteContext, MergedVirtualService, dict[str, None]]]:
     """The VirtualServices that each server admits, with the hosts that they get there."""
     for server in servers:

@@ -221,7 +221,9 @@ def _default_route(service: Service, port: int, targets: Targets) -> Route:
     cluster = targets.add(Target(service.hostname, port, ""))
     position = service.resource.position("metadata", "name")
     origin = Origin(position.file, position.line, service.resource.id)
-    return Route(DEFAULT_ROUTE, RouteMatch(), RouteAction((WeightedCluster(cluster),)), origin=origin)
+    hashes = () if cluster.hash_policy is None else (cluster.hash_policy,)
+    action = RouteAction((WeightedCluster(cluster.name),), hash_policies=hashes)
+    return Route(DEFAULT_ROUTE, RouteMatch(), action, origin=origin)
 
 
 def _outsiders(

@@ -15,12 +15,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ..resources import Resource
-from ..snapshot import Address
+from ..snapshot import UNKNOWN_LOCALITY, Address, Locality
 from .hosts import HostMap, is_wildcard
 from .names import Visibility
 from .ordering import age
 
-Resolution = Literal["STATIC", "DNS", "NONE"]
+Resolution = Literal["STATIC", "DNS", "DNS_ROUND_ROBIN", "NONE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class ServiceEndpoint:
     address: Address
     labels: Mapping[str, str] = field(default_factory=dict)
     weight: int = 1
+    locality: Locality = UNKNOWN_LOCALITY
 
 
 Endpoints = Mapping[int, tuple[ServiceEndpoint, ...]]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from ..resources import GRPC_STATUSES, Abort, Delay, Destination, HTTPFaultInjection, HTTPRoute, Percent
 from ..resources import CorsPolicy as WrittenCorsPolicy
 from ..snapshot import CorsPolicy, Exact, FaultAbort, FaultDelay, FaultInjection, FractionalPercent, RequestMirrorPolicy
+from .clusters import ClusterReference
 from .matches import string_matcher
 
 _ALL = FractionalPercent(100)
@@ -55,14 +56,16 @@ def cors_policy(policy: WrittenCorsPolicy | None) -> CorsPolicy | None:
     )
 
 
-def mirror_policies(http: HTTPRoute, cluster_of: Callable[[Destination], str]) -> Iterator[RequestMirrorPolicy]:
+def mirror_policies(
+    http: HTTPRoute, cluster_of: Callable[[Destination], ClusterReference]
+) -> Iterator[RequestMirrorPolicy]:
     """Where copies of a rule's requests go; a mirror of 0 % is none."""
     mirrors = [(mirror.destination, _share(mirror.percentage, None, _ALL)) for mirror in http.mirrors]
     if http.mirror is not None:
         mirrors.insert(0, (http.mirror, _share(http.mirror_percentage, http.mirror_percent, _ALL)))
     for destination, share in mirrors:
         if share.numerator:
-            yield RequestMirrorPolicy(cluster_of(destination), share)
+            yield RequestMirrorPolicy(cluster_of(destination).name, share)
 
 
 def _share(percentage: Percent | None, percent: int | None, otherwise: FractionalPercent) -> FractionalPercent:

@@ -7,7 +7,7 @@ precedence for the authority: `rewrite.authority`, then the rule's headers, then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from ..snapshot import (
     RouteAction,
     WeightedCluster,
 )
+from .clusters import ClusterReference
 from .covering import is_catch_all
 from .header_changes import HeaderChanges, header_changes
 from .route_policies import cors_policy, fault_injection, mirror_policies
@@ -48,7 +49,7 @@ class RouteContext:
     port: int
     proxy_namespace: str
     proxy_labels: Mapping[str, str]
-    cluster_of: Callable[[Destination, str], str]
+    cluster_of: Callable[[Destination, str], ClusterReference]
     proxy_name: str = "this proxy"
 
 
@@ -146,18 +147,17 @@ def _action(rule: Rule, context: RouteContext) -> tuple[Action, HeaderChanges]:
     if http.direct_response is not None:
         return DirectResponseAction(http.direct_response.status, _body(http.direct_response.body)), changes
 
-    def cluster_of(destination: Destination) -> str:
+    def cluster_of(destination: Destination) -> ClusterReference:
         return context.cluster_of(destination, rule.resource.namespace)
 
     if len(http.route) == 1:
         # A single destination has no weight to speak of, and its changes are those of the route.
         changes = changes.then(header_changes(http.route[0].headers))
-        only = WeightedCluster(cluster_of(http.route[0].destination))
-        return _forward(http, (only,), changes, cluster_of), changes
-    weighted = tuple(
-        _weighted(destination, cluster_of(destination.destination)) for destination in http.route if destination.weight
-    )
-    return _forward(http, weighted, changes, cluster_of), changes
+        only = cluster_of(http.route[0].destination)
+        return _forward(http, (WeightedCluster(only.name),), (only,), changes, cluster_of), changes
+    chosen = [(one, cluster_of(one.destination)) for one in http.route if one.weight]
+    weighted = tuple(_weighted(destination, cluster.name) for destination, cluster in chosen)
+    return _forward(http, weighted, [cluster for _, cluster in chosen], changes, cluster_of), changes
 
 
 def _body(body: HTTPBody | None) -> bytes:
@@ -174,8 +174,9 @@ def _weighted(destination: HTTPRouteDestination, cluster: str) -> WeightedCluste
 def _forward(
     http: HTTPRoute,
     clusters: tuple[WeightedCluster, ...],
+    references: Iterable[ClusterReference],
     changes: HeaderChanges,
-    cluster_of: Callable[[Destination], str],
+    cluster_of: Callable[[Destination], ClusterReference],
 ) -> RouteAction:
     authority = (http.rewrite.authority if http.rewrite else None) or changes.authority
     if authority:
@@ -190,6 +191,8 @@ def _forward(
         fault=fault_injection(http.fault),
         cors=cors_policy(http.cors_policy),
         mirrors=tuple(mirror_policies(http, cluster_of)),
+        # Envoy has one list for the route, whichever destination is chosen.
+        hash_policies=tuple(one.hash_policy for one in references if one.hash_policy is not None),
     )
 
 

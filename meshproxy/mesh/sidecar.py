@@ -25,6 +25,7 @@ from ..snapshot import (
     DirectResponseAction,
     HttpConnectionManager,
     Listener,
+    Locality,
     Route,
     RouteAction,
     RouteConfiguration,
@@ -39,6 +40,7 @@ from .clusters import Targets
 from .http_options import HttpOptions
 from .inbound import inbound_cluster, inbound_routes, served_ports
 from .limits import at_inbound, at_outbound
+from .localities import Whereabouts
 from .mesh import Mesh
 from .outbound import considered_outbound, outbound_virtual_hosts
 from .routes import ConsideredRoute
@@ -73,15 +75,17 @@ def sidecar_snapshot(
     app: Address,
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy = "ALLOW_ANY",
+    locality: Locality | None = None,
     **http: Unpack[HttpOptions],
 ) -> Snapshot:
     """What the sidecar of a workload runs.
 
     It listens at the workload's address, on the port behind each HTTP port of the services that select it, for
     requests to the app at `app`; and at `outbound` for the app's own requests. `outbound_policy` decides about those
-    for hosts that no resource names. `sidecar_problems` finds the addresses that cannot be.
+    for hosts that no resource names; `locality` is where it runs, if not where the workload says. `sidecar_problems`
+    finds the addresses that cannot be.
     """
-    targets = Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules)
+    targets = _targets(mesh, workload, locality)
     outward = at_outbound(mesh.traffic_limits, workload.namespace)
     inward = at_inbound(mesh.traffic_limits, workload.namespace, _labels(workload))
     listeners = [outward.on(_listener(outbound, _outbound_routes(mesh, workload, targets, outbound_policy), http))]
@@ -97,9 +101,15 @@ def sidecar_snapshot(
 
 def considered_by_sidecar(mesh: Mesh, workload: Resource[WorkloadEntry], host: str, port: int) -> list[ConsideredRoute]:
     """What the app's requests to `port` of `host` may meet, in order, with those routes that do not exist here."""
-    targets = Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules)
+    targets = _targets(mesh, workload)
     name = f"{workload.name}.{workload.namespace}"
     return considered_outbound(mesh.virtual_services, _labels(workload), targets, name, host, port)
+
+
+def _targets(mesh: Mesh, workload: Resource[WorkloadEntry], locality: Locality | None = None) -> Targets:
+    own = Workload.of(workload.spec, workload.labels)
+    here = Whereabouts.of(own.endpoint_labels, own.locality if locality is None else locality)
+    return Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules, here)
 
 
 def _labels(workload: Resource[WorkloadEntry]) -> Mapping[str, str]:

@@ -6,9 +6,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..resources import Resource, WorkloadEntry
-from ..snapshot import Address, Pipe, SocketAddress
+from ..snapshot import UNKNOWN_LOCALITY, Address, Locality, Pipe, SocketAddress
 
 UNIX_PREFIX = "unix://"
+
+LOCALITY_LABEL = "istio-locality"
+NETWORK_LABEL = "topology.istio.io/network"
+
+
+def locality_of(text: str) -> Locality:
+    """The locality that `region/zone/subzone` names, or only the beginning of it."""
+    return Locality(*text.split("/")[:3])
+
+
+def topology_labels(locality: Locality) -> dict[str, str]:
+    """The labels that tell a workload's place."""
+    labels = {
+        "topology.kubernetes.io/region": locality.region,
+        "topology.kubernetes.io/zone": locality.zone,
+        "topology.istio.io/subzone": locality.sub_zone,
+    }
+    return {name: value for name, value in labels.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +37,25 @@ class Workload:
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     weight: int = 1
+    locality: Locality = UNKNOWN_LOCALITY
+    network: str = ""
 
     @classmethod
     def of(cls, entry: WorkloadEntry, labels: Mapping[str, str] | None = None) -> Workload:
-        """The workload of an entry; `labels`, those of its metadata, go before those of its spec."""
-        return cls(entry.address or "", {**entry.labels, **(labels or {})}, entry.ports, entry.weight or 1)
+        """The workload of an entry; `labels`, those of its metadata, go before those of its spec.
+
+        A locality in its label has dots where a label may have no slashes.
+        """
+        merged = {**entry.labels, **(labels or {})}
+        written = entry.locality or merged.get(LOCALITY_LABEL, "")
+        locality = locality_of(written if "/" in written or entry.locality else written.replace(".", "/"))
+        return cls(entry.address or "", merged, entry.ports, entry.weight or 1, locality, entry.network or "")
+
+    @property
+    def endpoint_labels(self) -> Mapping[str, str]:
+        """Its labels, and those that tell where it is, as its endpoints have them."""
+        network = {NETWORK_LABEL: self.network} if self.network else {}
+        return {**network, **self.labels, **topology_labels(self.locality)}
 
     def at(self, port: int) -> Address:
         """Where to connect to `port`; a Unix socket has none."""

@@ -5,7 +5,7 @@ Source: Istio's `networking/v1alpha3/destination_rule.proto`, and the admission 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import isqrt
 from typing import Annotated, Literal
 
@@ -36,15 +36,21 @@ from .virtual_service import PortSelector
 # Envoy's maglev table is a prime below this.
 MAX_MAGLEV_TABLE = 5_000_011
 
+# And its rings have no more points than this.
+MAX_RING_SIZE = 8 * 1024 * 1024
+
 SimpleLB = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"]
 H2UpgradePolicy = Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"]
 ClientTLSMode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
 
 
+RingSize = Annotated[UInt64, Field(le=MAX_RING_SIZE)]
+
+
 class RingHash(Model):
     """Ring hash's settings; the ring has at least this many points."""
 
-    minimum_ring_size: UInt64 | None = None
+    minimum_ring_size: RingSize | None = None
 
 
 class MagLev(Ruled):
@@ -90,7 +96,7 @@ class ConsistentHashLB(Ruled):
     http_query_parameter_name: str | None = None
     ring_hash: RingHash | None = None
     maglev: MagLev | None = None
-    minimum_ring_size: UInt64 | None = None
+    minimum_ring_size: RingSize | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
         keys = ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName")
@@ -115,6 +121,27 @@ class Distribute(Ruled):
     def broken_rules(self) -> Iterator[Wrong]:
         if sum(self.to.values()) != 100:
             yield ("to",), f"the weights add up to {sum(self.to.values())}; they have to make 100"
+        yield from ((("to", name), message) for name, message in _wrong_localities(self.to))
+
+
+def _wrong_localities(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Of names `region/zone/subzone`, those that are none, or that can never be met: the first that fits counts."""
+    known: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        parts = tuple(name.split("/", 2))
+        if not all(parts) or "*" in name[:-1]:
+            yield name, f"{name!r} is no locality; write region/zone/subzone or its beginning, with '*' only at its end"
+            continue
+        whole = (*parts, "*", "*")[:3]
+        for other, earlier in known.items():
+            if _lies_in(whole, earlier) or ("*" not in name and _lies_in(earlier, whole)):
+                yield name, f"{name!r} and {other!r}, which comes before it, overlap; each locality has one share"
+                break
+        known[name] = whole
+
+
+def _lies_in(inner: tuple[str, ...], outer: tuple[str, ...]) -> bool:
+    return all(wide in ("*", narrow) for narrow, wide in zip(inner, outer, strict=True))
 
 
 class Failover(Ruled):
@@ -142,15 +169,33 @@ class LocalityLoadBalancerSetting(Ruled):
     def broken_rules(self) -> Iterator[Wrong]:
         if self.distribute and self.failover:
             yield (), "give one of distribute and failover, not both"
+        if self.failover:
+            yield from _topology_labels(self.failover_priority, "beside failover, which decides by place already")
+        wrong = dict(_wrong_localities(rule.from_ or "" for rule in self.distribute))
+        for place, rule in enumerate(self.distribute):
+            if message := wrong.pop(rule.from_ or "", None):
+                yield ("distribute", place, "from"), message
 
 
-class ZoneAwareLoadBalancerSetting(Model):
+def _topology_labels(labels: Iterable[str], where: str) -> Iterator[Wrong]:
+    for place, label in enumerate(labels):
+        if label in _TOPOLOGY:
+            yield ("failoverPriority", place), f"{label!r} cannot stand here, {where}; remove it"
+
+
+_TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+
+
+class ZoneAwareLoadBalancerSetting(Ruled):
     """Prefer the proxy's own zone, as far as its share of the endpoints allows."""
 
     enabled: Bool | None = None
     failover: tuple[Failover, ...] = ()
     failover_priority: tuple[str, ...] = ()
     min_cluster_size: Annotated[int, Field(strict=True, ge=1)] | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        yield from _topology_labels(self.failover_priority, "where regions come first in any case")
 
 
 class WarmupConfiguration(Model):
@@ -164,15 +209,12 @@ class WarmupConfiguration(Model):
 class LoadBalancerSettings(Ruled):
     """How requests are spread over the endpoints. LEAST_REQUEST unless given; LEAST_CONN is its old name."""
 
-    simple: Annotated[
-        SimpleLB | None,
-        NotYet("PASSTHROUGH; use LEAST_REQUEST, ROUND_ROBIN or RANDOM", none_of("PASSTHROUGH")),
-    ] = None
-    consistent_hash: Annotated[ConsistentHashLB | None, NotYet("consistent hashing")] = None
-    locality_lb_setting: Annotated[LocalityLoadBalancerSetting | None, NotYet("balancing by locality")] = None
-    zone_aware_lb_setting: Annotated[ZoneAwareLoadBalancerSetting | None, NotYet("balancing by zone")] = None
-    warmup_duration_secs: Annotated[PositiveDuration | None, NotYet("warming up of new endpoints")] = None
-    warmup: Annotated[WarmupConfiguration | None, NotYet("warming up of new endpoints")] = None
+    simple: SimpleLB | None = None
+    consistent_hash: ConsistentHashLB | None = None
+    locality_lb_setting: LocalityLoadBalancerSetting | None = None
+    zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
+    warmup_duration_secs: PositiveDuration | None = None
+    warmup: WarmupConfiguration | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
         pairs = (

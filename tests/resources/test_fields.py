@@ -36,7 +36,7 @@ def test_a_kind_has_exactly_istios_fields_types_and_values(kind: str) -> None:
         ("VirtualService", "http[].match[].statPrefix", "not-yet"),
         ("VirtualService", "http[].mirror_percent", "honoured"),
         ("VirtualService", "tcp[].route[].destination.host", "not-yet"),
-        ("DestinationRule", "trafficPolicy.portLevelSettings[].loadBalancer.simple", "not-yet"),
+        ("DestinationRule", "trafficPolicy.portLevelSettings[].loadBalancer.simple", "honoured"),
         ("DestinationRule", "subsets[].trafficPolicy.connectionPool.tcp.connectTimeout", "honoured"),
         ("Gateway", "servers[].defaultEndpoint", "refused"),
         ("Gateway", "servers[].tls.mode", "not-yet"),

@@ -27,6 +27,16 @@ def entry(text: str, ports: str = "{number: 80, name: http, protocol: HTTP}") ->
 ACCEPTED = [
     ("DestinationRule", "{host: '*.a.com'}"),
     ("DestinationRule", policy("loadBalancer: {simple: LEAST_CONN}")),
+    ("DestinationRule", policy("loadBalancer: {simple: PASSTHROUGH}")),
+    ("DestinationRule", policy("loadBalancer: {consistentHash: {httpHeaderName: x, minimumRingSize: 1}}")),
+    ("DestinationRule", policy("loadBalancer: {consistentHash: {httpCookie: {name: c, ttl: 0s}}}")),
+    (
+        "DestinationRule",
+        policy("loadBalancer: {localityLbSetting: {distribute: [{from: a/b, to: {'a/*': 70, '*': 30}}]}}"),
+    ),
+    ("DestinationRule", policy("loadBalancer: {localityLbSetting: {failoverPriority: [topology.istio.io/network]}}")),
+    ("DestinationRule", policy("loadBalancer: {zoneAwareLbSetting: {enabled: true, minClusterSize: 3}}")),
+    ("DestinationRule", policy("loadBalancer: {warmup: {duration: 10s, minimumPercent: 5.5, aggression: 2}}")),
     ("DestinationRule", policy("tls: {mode: DISABLE}, connectionPool: {tcp: {connectTimeout: 1.5s}}")),
     ("DestinationRule", policy("portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]")),
     ("DestinationRule", "{host: a, subsets: [{name: v1, labels: {v: '1.0'}}, {name: v2}]}"),
@@ -80,9 +90,48 @@ REFUSED = [
     ),
     (
         "DestinationRule",
-        policy("loadBalancer: {simple: PASSTHROUGH}"),
-        "trafficPolicy.loadBalancer.simple",
-        "not supported yet: PASSTHROUGH",
+        policy("loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 8388609}}}"),
+        "trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize",
+        "8388608",
+    ),
+    (
+        "DestinationRule",
+        policy("loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65536}}}"),
+        "trafficPolicy.loadBalancer.consistentHash.maglev.tableSize",
+        "has to be a prime number",
+    ),
+    (
+        "DestinationRule",
+        policy("loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 60, b: 50}}]}}"),
+        "trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to",
+        "add up to 110",
+    ),
+    (
+        "DestinationRule",
+        policy("loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 60, a/b: 40}}]}}"),
+        'trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to["a/b"]',
+        "overlap",
+    ),
+    (
+        "DestinationRule",
+        policy("loadBalancer: {localityLbSetting: {distribute: [{from: a/*/c, to: {a: 100}}]}}"),
+        "trafficPolicy.loadBalancer.localityLbSetting.distribute[0].from",
+        "is no locality",
+    ),
+    (
+        "DestinationRule",
+        policy(
+            "loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}], "
+            "failoverPriority: [x, topology.kubernetes.io/zone]}}"
+        ),
+        "trafficPolicy.loadBalancer.localityLbSetting.failoverPriority[1]",
+        "beside failover",
+    ),
+    (
+        "DestinationRule",
+        policy("loadBalancer: {zoneAwareLbSetting: {failoverPriority: [topology.kubernetes.io/region]}}"),
+        "trafficPolicy.loadBalancer.zoneAwareLbSetting.failoverPriority[0]",
+        "regions come first",
     ),
     (
         "DestinationRule",

@@ -224,11 +224,11 @@ def test_kinds_that_are_only_skipped_are_checked_all_the_same(kind: str, spec: s
 
 
 def test_a_field_is_marked_for_the_values_that_are_not_supported() -> None:
-    balancer = MESH["$defs"]["LoadBalancerSettings"]["properties"]
-    assert balancer["simple"]["if"] == {"enum": ["PASSTHROUGH"]}
-    assert balancer["simple"]["then"]["deprecationMessage"].startswith("not supported yet: PASSTHROUGH")
-    assert balancer["warmup"]["deprecated"] is True
-    assert balancer["warmup"]["description"].startswith("Not supported yet: warming up")
+    entry = MESH["$defs"]["ServiceEntry"]["properties"]
+    assert entry["resolution"]["if"] == {"enum": ["NONE", "DYNAMIC_DNS"]}
+    assert entry["resolution"]["then"]["deprecationMessage"].startswith("not supported yet: NONE")
+    assert entry["subjectAltNames"]["deprecated"] is True
+    assert entry["subjectAltNames"]["description"].startswith("Not supported yet: TLS")
 
 
 def test_descriptions_name_fields_as_yaml_does() -> None:

@@ -10,6 +10,7 @@ Rules:
 3. Each problem stands where the user has to change something, and says what would be right.
 4. A check is a generator of problems over a `Scope`; `CHECKS` lists them all. What only matters beside one app
    is asked for by its workload: `sidecar_problems`, `sidecar_notes`.
+5. What is well-formed, means what Istio says, and does less than it seems, is no problem: `remarks` tells of it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from ...resources import Problem, Resource
+from ...resources import Note, Problem, Resource
 from ..mesh import Mesh
 from ..names import ROOT_NAMESPACE
-from . import conflicts, delegation, destination_rules, destinations, gateways, headers, limits, services, shadowing
+from . import (
+    balancing,
+    conflicts,
+    delegation,
+    destination_rules,
+    destinations,
+    gateways,
+    headers,
+    limits,
+    services,
+    shadowing,
+)
 from .scope import Scope
 from .sidecars import sidecar_notes, sidecar_problems
 
-__all__ = ["CHECKS", "Check", "analyse", "sidecar_notes", "sidecar_problems"]
+__all__ = ["CHECKS", "Check", "analyse", "remarks", "sidecar_notes", "sidecar_problems"]
 
 Check = Callable[[Scope], Iterator[Problem]]
 
@@ -52,6 +64,11 @@ CHECKS: tuple[Check, ...] = (
     services.unknown_target_ports,
     services.protocol_conflicts,
 )
+
+
+def remarks(mesh: Mesh) -> tuple[Note, ...]:
+    """What a person should know of a mesh that can run, by file and line."""
+    return tuple(sorted(set(balancing.idle_settings(mesh))))
 
 
 def analyse(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ...resources import Destination, Problem
 from ...snapshot import Route
+from ..clusters import ClusterReference
 from ..covering import CoverIndex, is_catch_all
 from ..gateway import Contribution, contributions, merge_servers
 from ..names import MESH_GATEWAY, cluster_name, fqdn
@@ -34,10 +35,10 @@ def gateway_conflicts(scope: Scope) -> Iterator[Problem]:
                 yield from _conflicts(together, f"host {host!r} at Gateway '{gateway.namespace}/{gateway.name}'")
 
 
-def _symbolic_cluster(destination: Destination, namespace: str) -> str:
+def _symbolic_cluster(destination: Destination, namespace: str) -> ClusterReference:
     """A name for a destination that is enough to tell two apart; the service need not exist."""
     port = destination.port.number if destination.port else 0
-    return cluster_name(fqdn(destination.host, namespace), port, destination.subset or "")
+    return ClusterReference(cluster_name(fqdn(destination.host, namespace), port, destination.subset or ""))
 
 
 def _conflicts(merged: tuple[Contribution, ...], where: str) -> Iterator[Problem]:
