@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .commands.all import all
+from .commands.balancers import balancers
 from .commands.load import load
 from .commands.profile import profile
 from .commands.proxies import proxies
@@ -16,7 +17,7 @@ def main() -> None:
     """What does the proxy cost? Load, and comparisons with other proxies."""
 
 
-for command in (proxies, load, scale, profile, all):
+for command in (proxies, load, scale, profile, balancers, all):
     main.add_command(command)
 
 if __name__ == "__main__":

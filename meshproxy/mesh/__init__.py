@@ -6,7 +6,7 @@ The words of this package:
 - `gateway_snapshot` is what a gateway runs: listeners, route configurations, and the clusters that they
   reach. `sidecar_snapshot` is what a sidecar runs, beside the app that a WorkloadEntry stands for.
 - `analyse` is what `check` finds beyond the schema: what dangles, contradicts itself, or can never happen.
-  `sidecar_problems` is what keeps one workload from having a sidecar.
+  `sidecar_problems` is what keeps one workload from having a sidecar. `remarks` are what it notes besides.
 - `Registry` and `Service` are the hosts that requests can be sent to, with ports and endpoints; a `View` is what
   one proxy sees of them.
 - `VirtualServices` and `MergedVirtualService` are the routing rules, names resolved and delegates merged.
