@@ -33,6 +33,8 @@ from .model import Wrong, raise_wrongs
 
 UNIX_PREFIX = "unix://"
 MAX_REGEX = 1024
+MAX_REGEX_PROGRAM = 32768  # RE2's instructions: Istio has Envoy refuse more
+MAX_UNIX_PATH = 107  # bytes: Linux has room for one more, which ends it
 MAX_HOST = 255
 
 Bool = Annotated[bool, Strict()]
@@ -202,6 +204,8 @@ Subnet = Annotated[str, checked(_subnet_error), _text_schema("An IP address, or 
 def unix_path_error(address: str) -> str | None:
     """Why `unix://...` names no socket: it takes an absolute path, or `@name` for an abstract one."""
     path = address.removeprefix(UNIX_PREFIX)
+    if (size := len(path.encode())) > MAX_UNIX_PATH:
+        return f"the path of a socket has {size} bytes; {MAX_UNIX_PATH} are the most"
     if path.startswith("@") or (path.startswith("/") and not path.endswith("/")):
         return None
     return f"{address!r} names no socket; write unix:///absolute/path.sock or unix://@abstract"
@@ -257,6 +261,7 @@ PositiveDuration = Annotated[
 ]
 
 _RE2_OPTIONS = re2.Options()
+_RE2_OPTIONS.encoding = re2.Options.Encoding.LATIN1  # they will meet bytes
 _RE2_OPTIONS.log_errors = False
 
 
@@ -266,17 +271,19 @@ def _regex_error(pattern: str) -> str | None:
     if len(pattern) > MAX_REGEX:
         return f"a regular expression of {len(pattern)} characters; {MAX_REGEX} are the most"
     try:
-        re2.compile(pattern, _RE2_OPTIONS)
+        program_size = re2.compile(pattern.encode(), _RE2_OPTIONS).programsize
     except re2.error as error:
         reason = error.args[0] if error.args else error
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         return f"{pattern!r} is not a regular expression of RE2: {text}; see https://github.com/google/re2/wiki/Syntax"
+    if program_size > MAX_REGEX_PROGRAM:
+        return f"a regular expression of {program_size} instructions; {MAX_REGEX_PROGRAM} are the most; repeat less"
     return None
 
 
 def group_count(pattern: str) -> int:
     """How many groups a regular expression has."""
-    return int(re2.compile(pattern, _RE2_OPTIONS).groups)
+    return int(re2.compile(pattern.encode(), _RE2_OPTIONS).groups)
 
 
 # JSON Schema's format `regex` means JavaScript's expressions, which know no (?i).

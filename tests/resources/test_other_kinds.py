@@ -287,6 +287,7 @@ REFUSED = [
     ("ServiceEntry", entry("resolution: DNS, subjectAltNames: [a]"), "subjectAltNames", "not supported yet"),
     ("WorkloadEntry", "{}", "address", "is required"),
     ("WorkloadEntry", "{address: 'unix:///a/'}", "address", "names no socket"),
+    ("WorkloadEntry", f"{{address: 'unix:///{'a' * 107}'}}", "address", "107 are the most"),
     ("WorkloadEntry", "{address: 'unix://@a', ports: {http: 80}}", "ports", "has no ports"),
     ("WorkloadEntry", "{address: 1.1.1.1, ports: {http: 99999}}", "ports.http", "the most is 65535"),
     ("WorkloadEntry", "{address: 1.1.1.1, ports: {'@': 80}}", 'ports["@"]', "is not a port's name"),

@@ -228,6 +228,8 @@ def test_this_is_accepted(complaints: Complaints, spec: str) -> None:
         (match("uri: {regex: '(?=a)'}"), "http[0].match[0].uri.regex", "is not a regular expression of RE2"),
         (match("uri: {regex: ''}"), "http[0].match[0].uri.regex", "cannot be empty"),
         (match(f"uri: {{regex: {'a' * 1025}}}"), "http[0].match[0].uri.regex", "1024 are the most"),
+        (match(r"uri: {regex: '\x{100}'}"), "http[0].match[0].uri.regex", "is not a regular expression of RE2"),
+        (match(f"uri: {{regex: '{'(a{1,900})' * 40}'}}"), "http[0].match[0].uri.regex", "32768 are the most"),
         (match("method: {prefix: ''}"), "http[0].match[0].method.prefix", "an empty prefix matches anything"),
         (
             match("headers: {x: {prefix: ''}}"),
