@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from ..envoy import Inexpressible, Message, bootstrap
 from ..mesh import OutboundPolicy
 from ..snapshot import Locality, SocketAddress
 from .configuration import EXIT_PROBLEMS, locality_option, namespace_option, read
-from .parameters import Address, Labels, Publish
+from .parameters import Address, AppAddress, Labels, Publish
 from .run import gateway
 from .serving import admin_option, fail, http_options
 from .sidecar import sidecar_of
@@ -32,7 +33,7 @@ def export() -> None:
 @namespace_option
 @click.option("--publish", type=Publish(), multiple=True, help="As in run: where to listen for a Gateway's port.")
 @click.option("--workload", metavar="NAME[.NAMESPACE]", help="A sidecar, of this WorkloadEntry, in place of a gateway.")
-@click.option("--app", type=Address(), help="As in sidecar: where the app listens.")
+@click.option("--app", type=AppAddress(), help="As in sidecar: where the app listens.")
 @click.option("--outbound", type=Address(), default="127.0.0.1:15001", show_default=True, help="As in sidecar.")
 @click.option(
     "--outbound-policy",
@@ -103,5 +104,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+# To the parser that Envoy has, these are booleans and numbers too, and \N and \_ no characters of UTF-8.
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]$"), list("yYnN"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?0X"), list("-+0"))
+_Dumper.ESCAPE_REPLACEMENTS = {  # type: ignore[misc]
+    character: escape for character, escape in _Dumper.ESCAPE_REPLACEMENTS.items() if escape not in "N_"
+}
+
+
 def _yaml(message: Message) -> str:
-    return yaml.dump(message, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(message, Dumper=_Dumper, sort_keys=False, width=120)

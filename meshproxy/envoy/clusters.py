@@ -9,12 +9,11 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from ..snapshot import MAX_RING_SIZE, UNKNOWN_LOCALITY, Cluster, Endpoint, LbPolicy, Locality, Maglev, Pipe, RingHash
-from .fields import Inexpressible, Message, address, limit, typed
+from .fields import UINT32_MAX, Inexpressible, Message, address, limit, typed
 
 _DNS_REFRESH = "5s"  # as often as we look names up
 _FORWARDED_TO_REFRESH = "60s"
 _FORWARDED_TO_MAX_HOSTS = 1024
-_UNLIMITED = 2**32 - 1
 
 
 def cluster(config: Cluster, dns_cache: Message | None) -> Message:
@@ -162,4 +161,4 @@ def _endpoint(endpoint: Endpoint) -> Message:
 def _no_limits() -> Message:
     """`CircuitBreakers.Thresholds`: Envoy's defaults would let no more than 1024 of each pass."""
     kinds = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-    return dict.fromkeys(kinds, _UNLIMITED)
+    return dict.fromkeys(kinds, UINT32_MAX)

@@ -9,6 +9,8 @@ from ..snapshot import Address, Exact, Pipe, Prefix, Regex, StringMatcher
 Message = dict[str, Any]
 """An Envoy message as JSON-ready data."""
 
+UINT32_MAX = 2**32 - 1
+
 
 class Inexpressible(ValueError):
     """Envoy has no words for something in the snapshot. The message names it, and says why."""

@@ -11,7 +11,7 @@ from ..snapshot import (
     RouteConfiguration,
     VirtualHost,
 )
-from .fields import Inexpressible, Message, address, limit, typed
+from .fields import UINT32_MAX, Inexpressible, Message, address, limit, typed
 from .filters import http_filters, per_filter_config
 from .routes import route
 
@@ -35,6 +35,8 @@ def http_connection_manager(listener: Listener, dns_cache: Message | None) -> Me
     config = listener.http
     if not 1 <= config.max_request_headers_kb <= 8192:
         raise Inexpressible(f"heads of {config.max_request_headers_kb} KiB: Envoy allows 1 to 8192")
+    if not 1 <= config.max_headers_count <= UINT32_MAX:
+        raise Inexpressible(f"heads of {config.max_headers_count} fields: Envoy allows 1 to {UINT32_MAX}")
     where = f"of listener {listener.name!r}"
     return typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

@@ -29,7 +29,7 @@ from ..snapshot import (
     StringMatcher,
     WeightedCluster,
 )
-from .fields import Inexpressible, Message, duration, regex_matcher, string_matcher
+from .fields import UINT32_MAX, Inexpressible, Message, duration, regex_matcher, string_matcher
 from .filters import fractional_percent, per_filter_config
 
 _REDIRECT_CODES = {
@@ -90,6 +90,8 @@ def header_matcher(match: HeaderMatcher) -> Message:
 
 def query_parameter_matcher(match: QueryParameterMatcher) -> Message:
     """`config.route.v3.QueryParameterMatcher`"""
+    if not match.name:
+        raise Inexpressible("condition on a query parameter without a name: Envoy requires one")
     condition = {"present_match": True} if match.match is None else {"string_match": string_matcher(match.match)}
     return {"name": match.name, **condition}
 
@@ -150,8 +152,9 @@ def _path_rewrite(action: RouteAction) -> Message:
 
 
 def _destination(action: RouteAction, name: str) -> Message:
-    if sum(one.weight for one in action.clusters) < 1:
-        raise Inexpressible(f"weights of route {name!r}: Envoy requires their sum to be at least 1")
+    total = sum(one.weight for one in action.clusters)
+    if not 1 <= total <= UINT32_MAX:
+        raise Inexpressible(f"weights of route {name!r}, {total} in all: Envoy allows 1 to {UINT32_MAX}")
     if len(action.clusters) == 1 and action.clusters[0] == WeightedCluster(
         action.clusters[0].cluster, action.clusters[0].weight
     ):

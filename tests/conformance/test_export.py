@@ -17,6 +17,7 @@ from meshproxy.snapshot import Cluster, HttpConnectionManager, Listener, RouteCo
 
 from ..cli.support import meshproxy
 from ..envoy.binary import needs_envoy
+from ..mesh.support import GATEWAY, virtual_service
 from ..test_policies import backend, copied, free_port
 from .referee import envoy, started
 
@@ -24,9 +25,9 @@ pytestmark = needs_envoy
 
 
 @contextmanager
-def _exported(folder: Path, tmp_path: Path) -> Iterator[dict[str, SocketAddress]]:
+def _exported(mesh: Path, tmp_path: Path) -> Iterator[dict[str, SocketAddress]]:
     """Envoy, from the bootstrap that is exported of a mesh; where it listens."""
-    arguments = ("-f", folder, "--publish", "80:127.0.0.1:0", "--admin", "127.0.0.1:0")
+    arguments = ("-f", mesh, "--publish", "80:127.0.0.1:0", "--admin", "127.0.0.1:0")
     exported = meshproxy("export", "envoy", *arguments)
     assert exported.returncode == 0, exported.stderr
     bootstrap = yaml.safe_load(exported.stdout)
@@ -62,6 +63,25 @@ def test_envoy_serves_a_prediction(tmp_path: Path) -> None:
     received = json.loads(answer)
     assert received["port"] == model
     assert received["headers"]["knative-serving-revision"] == "sklearn-iris-predictor-default-00001"
+
+
+_TEXTS = (
+    *("y", "N", "on", "0XFF", "-0X1", "+0XFFFFFFFFFF", "010", "0o17", "09", "1_0", "1e3", ".5", "12:30", "2001-01-01"),
+    *("~", "null", "nUll", "=", "<<", " ", "#", "!a", "*a", "a: b", "a\tb\r\n", "\x01", "x  y " * 40, "\t" * 200),
+    *("\u0085", "\u00a0", "\u00e9", "\u2028", "\U0001f600"),
+)
+
+
+def test_every_text_is_to_envoy_what_it_was_to_us(tmp_path: Path) -> None:
+    rules = [
+        {"match": [{"uri": {"exact": f"/{place}"}}], "directResponse": {"status": 200, "body": {"string": text}}}
+        for place, text in enumerate(_TEXTS)
+    ]
+    documents = (GATEWAY, virtual_service(yaml.safe_dump(rules, default_style='"')))
+    (tmp_path / "mesh.yaml").write_text("---".join(documents))
+    with _exported(tmp_path / "mesh.yaml", tmp_path) as listening:
+        [address] = listening.values()
+        assert tuple(_get(address, f"/{place}", "example.com") for place in range(len(_TEXTS))) == _TEXTS
 
 
 def test_an_envoy_that_does_not_start_says_why_and_its_bootstrap_is_kept(tmp_path: Path) -> None:

@@ -327,8 +327,8 @@ def test_a_listener_has_the_filters_that_its_routes_ask_for_in_their_order() -> 
     assert _filters(HttpConnectionManager(RouteConfiguration("r", ()))) == ["router"]
 
 
-def _with(action: Action, **route: Any) -> Snapshot:
-    host = VirtualHost("v", ("*",), (Route("r", RouteMatch(), action, **route),))
+def _with(action: Action, match: RouteMatch = RouteMatch(), **route: Any) -> Snapshot:  # noqa: B008
+    host = VirtualHost("v", ("*",), (Route("r", match, action, **route),))
     return Snapshot((Listener("l", HERE, HttpConnectionManager(RouteConfiguration("rs", (host,)))),))
 
 
@@ -339,12 +339,17 @@ def _listening(**http: Any) -> Snapshot:
 @pytest.mark.parametrize(
     ("snapshot", "told"),
     [
+        (
+            _with(DirectResponseAction(200), match=RouteMatch(query_parameters=(QueryParameterMatcher(""),))),
+            "query parameter without a name",
+        ),
         (_with(RedirectAction(300)), "redirect with status 300 of route 'r'"),
         (_with(RedirectAction(path="")), "empty path of route 'r'"),
         (_with(RedirectAction(prefix_rewrite="")), "empty prefix rewrite of route 'r'"),
         (_with(DirectResponseAction(101)), "answer with status 101 of route 'r'"),
         (_with(DirectResponseAction(600)), "answer with status 600"),
         (_with(RouteAction((WeightedCluster("c", 0),))), "weights of route 'r'"),
+        (_with(RouteAction((WeightedCluster("c", 2**31), WeightedCluster("d", 2**31)))), "weights of route 'r'"),
         (_with(RouteAction((WeightedCluster("c"),), prefix_rewrite="")), "empty prefix rewrite of route 'r'"),
         (_with(DirectResponseAction(200), response_headers=HeaderMutations(("host",))), "change of header 'host'"),
         (
@@ -352,6 +357,7 @@ def _listening(**http: Any) -> Snapshot:
             "change of header ':path'",
         ),
         (_listening(max_request_headers_kb=0), "heads of 0 KiB"),
+        (_listening(max_headers_count=2**32), "heads of 4294967296 fields"),
         (_listening(request_headers_timeout_s=0.0), "request headers timeout of listener 'l' of 0 s"),
         (_listening(idle_timeout_s=0.0), "idle timeout of listener 'l' of 0 s"),
         (_listening(rate_limit=LocalRateLimit("l", TokenBucket(1, 1, 0.01))), "tokens every 0.01 s"),
@@ -397,7 +403,7 @@ def test_envoy_accepts_every_snapshot_that_can_be_expressed(tmp_path: Path, snap
 
 _MESHES = [
     ("canary", "--workload", "web", "--app", "127.0.0.1:9190", "--admin", "15000"),
-    ("canary", "--workload", "reviews-v1", "--app", "127.0.0.1:9191", "--outbound-policy", "REGISTRY_ONLY"),
+    ("canary", "--workload", "reviews-v1", "--app", "localhost:9191", "--outbound-policy", "REGISTRY_ONLY"),
     ("istio-basics", "--publish", "80:8080"),
     ("quickstart", "--publish", "80:8080", "--max-request-headers-kb", "8"),
     ("sklearn-iris", "--selector", "istio=ingressgateway"),
