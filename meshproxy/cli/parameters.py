@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..mesh.names import is_ip_address
 from ..resources import parse_duration
 from ..snapshot import Locality, SocketAddress
 
@@ -27,7 +28,7 @@ def address(text: str, default_host: str) -> SocketAddress:
     if not colon:
         return SocketAddress(default_host, _port(port))
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not re.fullmatch(r"[0-9A-Fa-f:.]+", host):
+    if not is_ip_address(host):
         raise ValueError(f"{host!r} is not an IP address")
     return SocketAddress(host, _port(port))
 

@@ -117,6 +117,7 @@ def test_no_gateway_to_run_is_told(answering: Path) -> None:
         ("--publish", "80", "80:8080"),
         ("--publish", "80:99999", "65535"),
         ("--publish", "80:localhost:8080", "not an IP address"),
+        ("--publish", "80:cafe:8080", "not an IP address"),
         ("--selector", "istio", "istio=ingressgateway"),
         ("--drain-time", "5", "5s"),
         ("--admin", "localhost:1", "127.0.0.1:15000"),
