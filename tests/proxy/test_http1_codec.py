@@ -171,9 +171,9 @@ def test_whatever_the_fast_path_accepts_of_a_request_h11_reads_the_same() -> Non
             assert content_lengths(fields) == content_lengths(request.headers)
 
     agree()
-    assert seen["accepted by both"] > 100
-    assert seen["left to h11"] > 100
-    assert seen["syntax accepted, meaning refused by both"] > 10
+    assert seen["accepted by both"] > 30
+    assert seen["left to h11"] > 30
+    assert seen["syntax accepted, meaning refused by both"] > 3
 
 
 def test_whatever_the_fast_path_accepts_of_a_response_h11_reads_the_same() -> None:
@@ -207,9 +207,9 @@ def test_whatever_the_fast_path_accepts_of_a_response_h11_reads_the_same() -> No
             assert content_lengths(fields) == content_lengths(response.headers)
 
     agree()
-    assert seen["accepted by both"] > 100
-    assert seen["left to h11"] > 100
-    assert seen["syntax accepted, meaning refused by both"] > 10
+    assert seen["accepted by both"] > 30
+    assert seen["left to h11"] > 30
+    assert seen["syntax accepted, meaning refused by both"] > 3
 
 
 def test_what_the_fast_path_leaves_to_h11_never_comes_out_as_a_request() -> None:
