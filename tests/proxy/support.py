@@ -284,9 +284,12 @@ def _address_of(listening: trio.socket.SocketType) -> Address:
 
 
 def unused_address() -> SocketAddress:
-    """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return SocketAddress(*listening.getsockname()[:2])
+    """An address where nobody listens, and that nobody is given meanwhile: it stays bound."""
+    return SocketAddress(*_UNUSED.getsockname()[:2])
+
+
+_UNUSED = socket.socket()
+_UNUSED.bind(("127.0.0.1", 0))
 
 
 def cluster(*addresses: Address | Backend, name: str = CLUSTER, **config: Any) -> Cluster:

@@ -245,7 +245,8 @@ async def _backends(count: int, arrived: list[Arrived]) -> AsyncIterator[list[So
     async with AsyncExitStack() as stack:
         found: list[SocketAddress] = []
         for _ in range(count):
-            address = unused_address()
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                address = SocketAddress(*listening.getsockname()[:2])
             await stack.enter_async_context(backend(_recording(address, arrived), address))
             found.append(address)
         yield found
