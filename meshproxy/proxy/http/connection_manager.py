@@ -65,7 +65,7 @@ class ConnectionManager:
     async def __call__(self, request: Request) -> Response:
         try:
             request.path = path = normalize(request.path)
-            if not path.startswith(b"/") and request.method != b"CONNECT":
+            if path[:1] != b"/" and request.method != b"CONNECT":
                 raise Failure(ABSOLUTE_PATH_REJECTED)
             if request.upgrade and request.upgrade.lower() != b"websocket":
                 raise Failure(UPGRADE_NOT_ALLOWED)

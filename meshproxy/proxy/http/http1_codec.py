@@ -127,15 +127,16 @@ class RequestHeads:
         if end > limits.max_bytes:
             raise Failure(HEADERS_TOO_LARGE)
         method, target = match.groups()
-        if block == self._block and method in _ORDINARY_METHODS and target.startswith(b"/"):
-            return RequestHead._make((method, target, *self._last[2:])), end
+        ordinary = target[:1] == b"/" and method in _ORDINARY_METHODS
+        if ordinary and block == self._block:
+            return tuple.__new__(RequestHead, (method, target, *self._last[2:])), end
         headers = _plain_fields(block[3:])
         if headers is None:
             return _read_unusual_request_head(data, limits)
         if len(headers) > limits.max_fields:
             raise Failure(TOO_MANY_HEADERS)
         head = _request_head(method, target, block.startswith(b"0"), headers)
-        if method in _ORDINARY_METHODS and target.startswith(b"/") and len(block) <= _MAX_REMEMBERED:
+        if ordinary and len(block) <= _MAX_REMEMBERED:
             self._block, self._last = block, head
         return head, end
 
