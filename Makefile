@@ -24,7 +24,7 @@ types: .venv/installed-dev
 	$(BIN)/mypy
 
 tests: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 conformance: .venv/installed-dev
 	CONFORMANCE_EXAMPLES=200 $(BIN)/pytest tests/conformance tests/envoy -rs

@@ -17,6 +17,16 @@ class Tally:
         self._differing = 0
         self._unexplained = 0
 
+    def counts(self) -> tuple[dict[str, int], int, int]:
+        """What one process has counted, for `add` in another."""
+        return dict(self._pairs), self._differing, self._unexplained
+
+    def add(self, counts: tuple[dict[str, int], int, int]) -> None:
+        pairs, differing, unexplained = counts
+        self._pairs.update(pairs)
+        self._differing += differing
+        self._unexplained += unexplained
+
     def count(self, kind: str, pair: Pair, findings: Sequence[Finding]) -> list[Finding]:
         """Count a pair, and return those of its findings that no difference on purpose explains."""
         left = unexplained(pair, findings)

@@ -63,10 +63,11 @@ CASES = (
             *map(
                 _goes_to,
                 (
-                    *("127.0.0.1:<a>", "127.0.0.1:<b>", "localhost:<a>", "LOCALHOST:<a>", f"127.0.0.1:{_REFUSED.port}"),
+                    *("127.0.0.1:<a>", "127.0.0.1:<b>", "localhost:<a>", "LOCALHOST:<a>"),
                     *(_NO_NAME, f"{_NO_NAME}:<a>"),
                 ),
             ),
+            replace(_goes_to(f"127.0.0.1:{_REFUSED.port}"), name="GET /x where nobody listens"),
             exchange("a URL", b"GET http://127.0.0.1:<a>/x?y HTTP/1.1\r\nhost: 127.0.0.1:<b>\r\n\r\n"),
             exchange("a URL with a user", b"GET http://u:p@127.0.0.1:<a>/ HTTP/1.1\r\nhost: 127.0.0.1:<b>\r\n\r\n"),
             exchange("POST", head("/", "content-length: 2", host="127.0.0.1:<a>", method="POST") + b"hi"),
