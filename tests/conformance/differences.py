@@ -115,11 +115,11 @@ def _odd_spaces(pair: Pair) -> bool:
     return re.fullmatch(rb"\S+ \S+ HTTP/1\.[01]", line) is None and len(line.split()) == 3
 
 
-def _junk_behind_chunk(pair: Pair) -> bool:
+def _junk_behind_chunk(message: bytes) -> bool:
     """Behind a chunk's data there is something else than its line end."""
-    if b"transfer-encoding: chunked" not in _head(pair).lower():
+    head, _, body = message.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" not in head.lower():
         return False
-    body = _sent(pair).partition(b"\r\n\r\n")[2]
     while found := re.match(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n", body):
         size = int(found[1], 16)
         end = found.end() + size
@@ -127,6 +127,16 @@ def _junk_behind_chunk(pair: Pair) -> bool:
             return bool(size)
         body = body[end + 2 :]
     return False
+
+
+def _broken_off(pair: Pair, finding: Finding) -> bool:
+    """We answered with an upstream's head, and then no more than what was right of its body."""
+    return (
+        _junk_behind_chunk(_answered(pair))
+        and len(pair.ours.responses) == 1
+        and not pair.ours.responses[0].whole
+        and finding.place in ("response 0 body", "response 0 whole", "connection")
+    )
 
 
 def _connection_kept(pair: Pair, finding: Finding) -> bool:
@@ -189,6 +199,31 @@ def _interim_dropped(pair: Pair, finding: Finding) -> bool:
         and len(_interim(ours)) > 1
         and _interim(theirs) == _interim(ours)[:1]
         and theirs[-1] == ours[-1]
+    )
+
+
+def _other_interim_dropped(pair: Pair, finding: Finding) -> bool:
+    known = [one for one in pair.ours.responses if not 104 < one.status < 200]
+    return finding.place.startswith("response") and list(pair.envoy.responses) == known
+
+
+def _no_trailers(pair: Pair, finding: Finding) -> bool:
+    """Those of a message that are none were left out."""
+    theirs, ours = finding.envoy, finding.ours
+    if not (finding.place.endswith(" trailers") and isinstance(theirs, tuple)):
+        return False
+    return tuple(one for one in theirs if one[0] not in _NO_TRAILERS) == ours
+
+
+_NO_TRAILERS = ("content-length", "set-cookie", "x-request-id")
+
+
+def _bare_cr_answered(pair: Pair, finding: Finding) -> bool:
+    """We refused it."""
+    return (
+        re.search(rb"\r(?!\n)", _answered(pair).partition(b"\r\n\r\n")[0]) is not None
+        and [one.status for one in pair.ours.responses] == [502]
+        and finding.place.startswith("response 0")
     )
 
 
@@ -374,9 +409,9 @@ DIFFERENCES = (
         "chunk-junk",
         "bytes between a chunk's data and its CRLF",
         "skipped",
-        "400, from an upstream 502",
+        "400; an upstream's response is broken off",
         "request smuggling",
-        _refused_where(_junk_behind_chunk),
+        _one_of(_refused_where(lambda pair: _junk_behind_chunk(_sent(pair))), _broken_off),
     ),
     Difference(
         "connection-kept",
@@ -408,6 +443,7 @@ DIFFERENCES = (
         "dropped unless enabled",
         "passed on both ways, but for fields that frame, route or authenticate, or that proxies set",
         "gRPC-Web and checksums need them; RFC 9110, section 6.5.1, names what cannot be one",
+        _no_trailers,
     ),
     Difference(
         "empty-lines",
@@ -415,6 +451,7 @@ DIFFERENCES = (
         "skipped, any number",
         "eight are skipped, more are 400",
         "RFC 9112, section 2.2: at least one",
+        _refused_where(lambda pair: re.match(rb"(\r\n){9}", _sent(pair))),
     ),
     Difference(
         "log-escapes",
@@ -438,6 +475,22 @@ DIFFERENCES = (
         "passed on",
         "it was sent",
         _interim_dropped,
+    ),
+    Difference(
+        "other-interim",
+        "an upstream's interim response other than 100 and 102 to 104",
+        "dropped",
+        "passed on",
+        "RFC 9110, section 15.2: a proxy must",
+        _other_interim_dropped,
+    ),
+    Difference(
+        "response-bare-cr",
+        "a bare CR in a response's head",
+        "left out",
+        "502",
+        "as in a request's",
+        _bare_cr_answered,
     ),
     Difference(
         "unsolicited-101",

@@ -236,7 +236,7 @@ async def _whole(connection: Peer, request: Message) -> Message:
         body += (await connection.read(size + 2))[:-2]
     trailers = []
     while (trailer := await connection.read_until(b"\r\n")) != b"\r\n":
-        trailers.append(_field(trailer.decode("latin-1")))
+        trailers.append(_field(trailer[:-2].decode("latin-1")))
     return replace(request, body=body, trailers=tuple(trailers))
 
 

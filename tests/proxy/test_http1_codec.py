@@ -881,6 +881,7 @@ def test_the_fields_of_an_upgrade_are_left_as_they_were_written(fields: Headers)
     "fields",
     [
         [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMA"],
+        [b"Connection: Upgrade", b"Upgrade: h2c", b"HTTP2-Settings: AAMA"],
         [b"Upgrade: websocket"],
         [b"Connection: keep-alive", b"Upgrade: websocket"],
         [b"Connection: Upgrade"],

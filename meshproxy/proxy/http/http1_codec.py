@@ -386,9 +386,12 @@ def _request_head(method: bytes, target: bytes, http10: bool, headers: Headers) 
         if tokens not in _PLAIN_CONNECTIONS:
             taken = taken | _nominated(tokens)
         keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
-        if b"upgrade" in tokens and not (http10 or framing):
-            upgrade = _upgrade(headers)
-            taken = _TAKEN_FROM_REQUEST - _UPGRADE if upgrade else taken
+        protocol = _protocol(headers) if b"upgrade" in tokens else b""
+        if protocol.lower() == b"h2c":  # is not offered, and passed over in silence, as in Envoy
+            taken = taken | {b"http2-settings"}
+        elif protocol and not (http10 or framing):
+            upgrade = protocol
+            taken = _TAKEN_FROM_REQUEST - _UPGRADE
     if b"proxy-connection" in fields and b"close" in comma_separated(headers, b"proxy-connection"):
         keep_alive = False
     headers = [field for field in headers if field[0] not in taken]
@@ -409,10 +412,9 @@ def _nominated(tokens: list[bytes]) -> frozenset[bytes]:
     return frozenset(tokens) - _NEVER_NOMINATED
 
 
-def _upgrade(headers: Headers) -> bytes:
-    """The protocol that the client would rather speak; h2c is not offered, and passed over in silence as in Envoy."""
-    protocol = b",".join([value for name, value in headers if name == b"upgrade"])
-    return b"" if protocol.lower() == b"h2c" else protocol
+def _protocol(headers: Headers) -> bytes:
+    """The protocol that the client would rather speak."""
+    return b",".join([value for name, value in headers if name == b"upgrade"])
 
 
 def _with_te_of_trailers_only(headers: Headers) -> Headers:

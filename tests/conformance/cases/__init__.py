@@ -56,7 +56,11 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "field lines / HTTP/1.0 with gzip",
     ),
     "http10-refused": ("field lines / HTTP/1.0 without a Host",),
-    "chunk-junk": ("chunks / longer than its size",),
+    "chunk-junk": ("chunks / longer than its size", "broken responses / longer than its chunk"),
+    "trailers": ("chunks / a trailer that is none", "response bodies / trailer set-cookie"),
+    "empty-lines": ("request lines / nine empty lines before",),
+    "other-interim": ("interim responses / 199",),
+    "response-bare-cr": ("broken responses / bare carriage return",),
     "connection-kept": (
         "pipelining / answered here with a body",
         "no endpoint / POST",

@@ -86,6 +86,7 @@ CASES = (
             _broken("status of four digits", b"HTTP/1.1 2000 X\r\ncontent-length: 0\r\n\r\n"),
             _broken("bad header name", b"HTTP/1.1 200 OK\r\nx a: 1\r\ncontent-length: 0\r\n\r\n"),
             _broken("no colon", b"HTTP/1.1 200 OK\r\nx\r\ncontent-length: 0\r\n\r\n"),
+            _broken("bare carriage return", b"HTTP/1.1 200 OK\r\nx: a\rb\r\ncontent-length: 0\r\n\r\n"),
             _broken("NUL", b"HTTP/1.1 200 OK\r\nx: \0\r\ncontent-length: 0\r\n\r\n"),
             _broken("two lengths that differ", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 1\r\n\r\n"),
             _broken("two lengths that agree", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n"),
@@ -103,6 +104,9 @@ CASES = (
             _broken("a large head", b"HTTP/1.1 200 OK\r\nx: " + b"v" * 81_800 + b"\r\ncontent-length: 0\r\n\r\n"),
             _broken("too large a head", b"HTTP/1.1 200 OK\r\nx: " + b"v" * 82_000 + b"\r\ncontent-length: 0\r\n\r\n"),
             _broken("bad chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"zz\r\n"),
+            _broken(
+                "longer than its chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n"
+            ),
             _broken("more than its length", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokmore"),
         ),
     ),

@@ -97,6 +97,9 @@ CASES = (
             _chunks("longer than its size", b"3\r\nabcd\r\n0\r\n\r\n"),
             _chunks("no line end behind the data", b"3\r\nabc0\r\n\r\n"),
             _chunks("a trailer", b"3\r\nabc\r\n0\r\nx-t: 1\r\nX-U:  2 \r\n\r\n"),
+            _chunks(
+                "a trailer that is none", b"3\r\nabc\r\n0\r\nx-request-id: 1\r\nx-t: 1\r\ncontent-length: 9\r\n\r\n"
+            ),
             _chunks("a malformed trailer", b"3\r\nabc\r\n0\r\nno colon\r\n\r\n"),
             _chunks("a trailer with a space", b"3\r\nabc\r\n0\r\nx t: 1\r\n\r\n"),
         ),
@@ -121,6 +124,8 @@ CASES = (
             _line("space in the target", b"GET /a b HTTP/1.1"),
             _line("empty line before", b"\r\nGET / HTTP/1.1"),
             _line("two empty lines before", b"\r\n\r\nGET / HTTP/1.1"),
+            _line("eight empty lines before", b"\r\n" * 8 + b"GET / HTTP/1.1"),
+            _line("nine empty lines before", b"\r\n" * 9 + b"GET / HTTP/1.1"),
             _line("bare line feed before", b"\nGET / HTTP/1.1"),
             _line("NUL in the target", b"GET /\x00 HTTP/1.1"),
             _line("control character in the target", b"GET /\x01 HTTP/1.1"),

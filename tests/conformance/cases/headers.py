@@ -141,6 +141,8 @@ CASES = (
             get("/", "connection: x-forwarded-proto"),
             get("/", "connection: content-length, te", "te: trailers"),
             get("/", "upgrade: h2c", "connection: upgrade, http2-settings", "http2-settings: AAA"),
+            get("/", "upgrade: h2c", "connection: upgrade", "http2-settings: AAA"),
+            get("/", "upgrade: h2c", "http2-settings: AAA"),
             get("/", "upgrade: foo", "connection: upgrade"),
             get("/", "upgrade: websocket"),
             request("OPTIONS", "/", "access-control-request-method: GET"),

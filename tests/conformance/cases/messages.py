@@ -43,6 +43,9 @@ CASES = (
             _answered("length", b"HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n" + _BODY),
             _answered("chunked", b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
             _answered("trailers", b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"3\r\nabc\r\n0\r\nx-t: 1\r\nX-U: 2\r\n\r\n"),
+            _answered(
+                "trailer set-cookie", b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"0\r\nset-cookie: 1\r\nx-t: 1\r\n\r\n"
+            ),
             _answered("until closed", b"HTTP/1.1 200 OK\r\n\r\nuntil the end", end="close"),
             _answered("empty until closed", b"HTTP/1.1 200 OK\r\n\r\n", end="close"),
             _answered("HTTP/1.0", b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", end="close"),
@@ -104,6 +107,8 @@ CASES = (
             _answered("103 twice", OK, interim=_EARLY_HINTS * 2),
             _answered("102", OK, interim=b"HTTP/1.1 102 Processing\r\n\r\n"),
             _answered("two 100s", OK, interim=_CONTINUE * 2),
+            _answered("104", OK, interim=b"HTTP/1.1 104 Upload Resumption Supported\r\n\r\n"),
+            _answered("199", OK, interim=b"HTTP/1.1 199 X\r\n\r\n"),
         ),
     ),
     Case(
