@@ -8,7 +8,6 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from meshproxy.snapshot import (
-    MAX_RING_SIZE,
     Action,
     Buffer,
     Cluster,
@@ -162,7 +161,7 @@ _CLUSTERS = (
     Cluster("passed through", (), "DYNAMIC_FORWARD_PROXY", connect_timeout_s=3),
     Cluster("empty", ()),
     Cluster("logical", (Endpoint(SocketAddress("localhost", 9)),), "LOGICAL_DNS"),
-    Cluster("ring", (Endpoint(SocketAddress("::1", 9)),), lb_policy=RingHash(MAX_RING_SIZE)),
+    Cluster("ring", (Endpoint(SocketAddress("::1", 9)),), lb_policy=RingHash(2048)),
     Cluster("table", (Endpoint(SocketAddress("::1", 9)),), lb_policy=Maglev(251)),
     Cluster(
         "warm",
