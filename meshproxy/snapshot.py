@@ -492,6 +492,50 @@ UNKNOWN_LOCALITY = Locality()
 
 
 @dataclass(frozen=True, slots=True)
+class HttpProbe:
+    """A GET of `path` at `address`: passed when it is answered with a status from 200 to 399."""
+
+    address: Address
+    path: str = "/"
+    host: str = ""
+    headers: tuple[HeaderValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TcpProbe:
+    """A connection to `address`: passed when it is accepted."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ExecProbe:
+    """A command, run here: passed when it exits with 0."""
+
+    command: tuple[str, ...]
+
+
+Probe = HttpProbe | TcpProbe | ExecProbe
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Whether an endpoint is healthy is found out by a probe, again and again.
+
+    It is unhealthy until `healthy_threshold` probes in a row have passed, healthy until `unhealthy_threshold` in a row
+    have failed, and so on. The defaults are those that Istio gives a readiness probe. Equal checks are one: its result
+    counts for every endpoint that has it.
+    """
+
+    probe: Probe
+    initial_delay_s: float = 0.0
+    timeout_s: float = 1.0
+    interval_s: float = 10.0
+    healthy_threshold: int = 1
+    unhealthy_threshold: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One server of a cluster. `weight` is relative to the other endpoints' weights, at least 1.
 
@@ -502,6 +546,31 @@ class Endpoint:
     weight: int = 1
     locality: Locality = UNKNOWN_LOCALITY
     priority: int = 0
+    health_check: HealthCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """When an endpoint that keeps failing is ejected, which means that it gets no requests for a while.
+
+    It is, after so many in a row: of answers 5xx; of gateway failures (502, 503, 504); and of our own failures to reach
+    it or to hear of it, with `split_external_local_origin_errors`, without which each of those is like an answer 503. 0
+    is never. `error_codes` are the statuses that count as failures, in place of 5xx. The defaults are Envoy's.
+
+    It returns at the first sweep, of which there is one every `interval_s`, after `base_ejection_time_s` times the
+    ejections so far, or after `max_ejection_time_s` if that is less. At most `max_ejection_percent` of the endpoints
+    are ejected at a time.
+    """
+
+    consecutive_5xx: int = 5
+    consecutive_gateway_failure: int = 0
+    split_external_local_origin_errors: bool = False
+    consecutive_local_origin_failure: int = 5
+    error_codes: tuple[int, ...] = ()
+    interval_s: float = 10.0
+    base_ejection_time_s: float = 30.0
+    max_ejection_time_s: float = 300.0
+    max_ejection_percent: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,6 +606,7 @@ class Cluster:
     healthy_panic_threshold: float = 0.0
     locality_weights: tuple[LocalityWeight, ...] = ()
     slow_start: SlowStart | None = None
+    outlier_detection: OutlierDetection | None = None
     origin: Origin | None = field(default=None, compare=False)
 
 
@@ -575,6 +645,9 @@ _UNION_MEMBERS = (
     HashCookie,
     HashSourceIp,
     HashQueryParameter,
+    HttpProbe,
+    TcpProbe,
+    ExecProbe,
     RouteAction,
     RedirectAction,
     DirectResponseAction,

@@ -5,11 +5,11 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.pro
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 
 from ..snapshot import MAX_RING_SIZE, UNKNOWN_LOCALITY, Cluster, Endpoint, LbPolicy, Locality, Maglev, Pipe, RingHash
-from .fields import UINT32_MAX, Inexpressible, Message, address, limit, typed
+from .fields import UINT32_MAX, Inexpressible, Message, address, is_ip_address, limit, typed
+from .health import error_matcher, health_check_config, health_checks, outlier_detection
 
 _DNS_REFRESH = "5s"  # as often as we look names up
 _FORWARDED_TO_REFRESH = "60s"
@@ -23,10 +23,13 @@ def cluster(config: Cluster, dns_cache: Message | None) -> Message:
         **_discovery(config, dns_cache),
         "connect_timeout": limit(config.connect_timeout_s, f"connect timeout of cluster {config.name!r}"),
         "circuit_breakers": {"thresholds": [_no_limits()]},
+        **outlier_detection(config),
+        **health_checks(config),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
                 explicit_http_config={"http_protocol_options": {"enable_trailers": True}},
+                **error_matcher(config.outlier_detection),
             )
         },
     }
@@ -126,7 +129,7 @@ def _localities(config: Cluster) -> Iterator[Message]:
             **({"locality": _locality(locality)} if locality != UNKNOWN_LOCALITY else {}),
             **({"priority": priority} if priority else {}),
             **({"load_balancing_weight": weight} if weight else {}),
-            "lb_endpoints": [_endpoint(one) for one in those],
+            "lb_endpoints": [_endpoint(one, config.endpoints) for one in those],
         }
 
 
@@ -141,21 +144,16 @@ def _refuse_address(endpoint: Endpoint, config: Cluster) -> None:
     if isinstance(endpoint.address, Pipe):
         if config.type != "STATIC":
             raise Inexpressible(f"{where}: in Envoy a cluster of type {config.type} has no Unix domain sockets")
-    elif config.type == "STATIC" and not _is_ip_address(endpoint.address.host):
+    elif config.type == "STATIC" and not is_ip_address(endpoint.address.host):
         raise Inexpressible(f"{where}: in Envoy a cluster of type STATIC has IP addresses only")
 
 
-def _is_ip_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _endpoint(endpoint: Endpoint) -> Message:
+def _endpoint(endpoint: Endpoint, among: Iterable[Endpoint]) -> Message:
     """`config.endpoint.v3.LbEndpoint`"""
-    return {"endpoint": {"address": address(endpoint.address)}, "load_balancing_weight": endpoint.weight}
+    return {
+        "endpoint": {"address": address(endpoint.address), **health_check_config(endpoint, among)},
+        "load_balancing_weight": endpoint.weight,
+    }
 
 
 def _no_limits() -> Message:

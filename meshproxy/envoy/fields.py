@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from ..snapshot import Address, Exact, Pipe, Prefix, Regex, StringMatcher
@@ -26,6 +27,15 @@ def address(where: Address) -> Message:
     if isinstance(where, Pipe):
         return {"pipe": {"path": where.path}}
     return {"socket_address": {"address": where.host, "port_value": where.port}}
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether this is an IP address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def duration(seconds: float) -> str:

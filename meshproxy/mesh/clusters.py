@@ -11,6 +11,7 @@ from .destination_rules import DestinationRules, EffectivePolicy, PlacedSubset, 
 from .load_balancing import hash_policy, lb_policy, slow_start
 from .localities import Whereabouts, placed
 from .names import cluster_name, fqdn, is_ip_address
+from .outliers import outlier_detection, panic_threshold
 from .registry import Service, ServiceEndpoint, View, selects
 from .workloads import Workload
 
@@ -124,7 +125,8 @@ def _cluster(target: Target, found: _Found, view: View, here: Whereabouts) -> Cl
         type=discovery_type(where.endpoints, one_by_one=service.resolution == "DNS_ROUND_ROBIN"),
         lb_policy=lb_policy(policy.load_balancer),
         connect_timeout_s=connect_timeout_s(policy),
-        healthy_panic_threshold=_panic_threshold(policy),
+        healthy_panic_threshold=panic_threshold(policy.outlier_detection),
+        outlier_detection=outlier_detection(policy.outlier_detection),
         locality_weights=where.weights,
         slow_start=slow_start(policy.load_balancer),
         origin=_origin(service, subset),
@@ -145,11 +147,6 @@ def _passthrough(target: Target, found: _Found, view: View) -> Cluster | None:
         connect_timeout_s=connect_timeout_s(found.policy),
         origin=_origin(found.service, found.subset),
     )
-
-
-def _panic_threshold(policy: EffectivePolicy) -> float:
-    outliers = policy.outlier_detection
-    return 0.0 if outliers is None else float(outliers.min_health_percent or 0)
 
 
 def _serves(service: Service, port: int) -> bool:

@@ -75,7 +75,8 @@ def _entry_endpoint(workload: Workload, port: api.ServicePort) -> ServiceEndpoin
 
 
 def _endpoint(workload: Workload, port: int) -> ServiceEndpoint:
-    return ServiceEndpoint(workload.at(port), workload.endpoint_labels, workload.weight, workload.locality)
+    check = workload.health_check
+    return ServiceEndpoint(workload.at(port), workload.endpoint_labels, workload.weight, workload.locality, check)
 
 
 def entry_target_port(port: api.ServicePort, workload: Workload) -> int:

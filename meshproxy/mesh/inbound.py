@@ -16,6 +16,7 @@ from ..snapshot import (
     Address,
     Cluster,
     Endpoint,
+    HealthCheck,
     Origin,
     Route,
     RouteAction,
@@ -102,11 +103,13 @@ def inbound_routes(number: int, inbound: InboundPort) -> RouteConfiguration:
     return RouteConfiguration(cluster, (VirtualHost(f"inbound|http|{inbound.port.number}", ("*",), (route,)),))
 
 
-def inbound_cluster(number: int, inbound: InboundPort, app: Address, rules: DestinationRules) -> Cluster:
+def inbound_cluster(
+    number: int, inbound: InboundPort, app: Address, rules: DestinationRules, check: HealthCheck | None
+) -> Cluster:
     """The app, for requests to a workload's port. What a DestinationRule says of connections holds here as well."""
     namespace = inbound.service.namespace
     policy = effective_policy(rules.find(inbound.hostname, namespace, namespace), None, inbound.port.number)
-    endpoints = (Endpoint(app),)
+    endpoints = (Endpoint(app, health_check=check),)
     return Cluster(
         name=inbound_cluster_name(number),
         endpoints=endpoints,

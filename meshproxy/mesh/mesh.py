@@ -14,6 +14,7 @@ from .destination_rules import DestinationRules
 from .ordering import age
 from .registry import Registry
 from .virtual_services import VirtualServices
+from .workload_groups import Groups, completed, groups_of
 from .workloads import Workloads
 
 M = TypeVar("M", bound=api.Model)
@@ -58,7 +59,12 @@ class Mesh:
     @cached_property
     def workloads(self) -> Workloads:
         """Workloads, to be found by their labels."""
-        return Workloads(self.of(api.WorkloadEntry))
+        return Workloads(self.of(api.WorkloadEntry), self.workload_groups)
+
+    @cached_property
+    def workload_groups(self) -> Groups:
+        """WorkloadGroups by namespace and name."""
+        return groups_of(self.resources)
 
     @cached_property
     def registry(self) -> Registry:
@@ -74,4 +80,4 @@ class Mesh:
 
 def build_mesh(resources: Iterable[Resource[Any]]) -> Mesh:
     """The mesh that some resources make, in whatever order they come."""
-    return Mesh(tuple(resources))
+    return Mesh(tuple(completed(resources)))

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ..resources import Resource
-from ..snapshot import UNKNOWN_LOCALITY, Address, Locality
+from ..snapshot import UNKNOWN_LOCALITY, Address, HealthCheck, Locality
 from .hosts import HostMap, is_wildcard
 from .names import Visibility
 from .ordering import age
@@ -51,6 +51,7 @@ class ServiceEndpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     weight: int = 1
     locality: Locality = UNKNOWN_LOCALITY
+    health_check: HealthCheck | None = None
 
 
 Endpoints = Mapping[int, tuple[ServiceEndpoint, ...]]

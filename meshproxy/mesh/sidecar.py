@@ -44,6 +44,7 @@ from .localities import Whereabouts
 from .mesh import Mesh
 from .outbound import considered_outbound, outbound_virtual_hosts
 from .routes import ConsideredRoute
+from .workload_groups import health_check
 from .workloads import Workload
 
 OutboundPolicy = Literal["ALLOW_ANY", "REGISTRY_ONLY"]
@@ -92,10 +93,15 @@ def sidecar_snapshot(
     clusters = list(targets.clusters())
     if outbound_policy == "ALLOW_ANY":
         clusters.append(Cluster(PASSTHROUGH_CLUSTER, (), type="DYNAMIC_FORWARD_PROXY"))
-    for number, inbound in served_ports(mesh, workload).items():
+    served = served_ports(mesh, workload)
+    itself = Workload.of(workload.spec, workload.labels)
+    check = health_check(
+        workload, mesh.workload_groups, lambda port: app if port in served else itself.at(port), beside=True
+    )
+    for number, inbound in served.items():
         address = SocketAddress(workload.spec.address or "", number)
         listeners.append(inward.on(_listener(address, inbound_routes(number, inbound), http)))
-        clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules))
+        clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules, check))
     return Snapshot(tuple(listeners), tuple(clusters))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..resources import Resource, WorkloadEntry
-from ..snapshot import UNKNOWN_LOCALITY, Address, Locality, Pipe, SocketAddress
+from ..snapshot import UNKNOWN_LOCALITY, Address, HealthCheck, Locality, Pipe, SocketAddress
+from .workload_groups import Groups, health_check
 
 UNIX_PREFIX = "unix://"
 
@@ -39,6 +40,7 @@ class Workload:
     weight: int = 1
     locality: Locality = UNKNOWN_LOCALITY
     network: str = ""
+    health_check: HealthCheck | None = None
 
     @classmethod
     def of(cls, entry: WorkloadEntry, labels: Mapping[str, str] | None = None) -> Workload:
@@ -67,13 +69,16 @@ class Workload:
 class Workloads:
     """Every WorkloadEntry, found by namespace and labels without trying each."""
 
-    def __init__(self, entries: Iterable[Resource[WorkloadEntry]]) -> None:
+    def __init__(self, entries: Iterable[Resource[WorkloadEntry]], groups: Groups) -> None:
         self._all: dict[str, list[Workload]] = {}
         self._labelled: dict[tuple[str, str, str], list[Workload]] = {}
         for entry in sorted(entries, key=lambda entry: (entry.namespace, entry.name)):
             workload = Workload.of(entry.spec, entry.labels)
             if not workload.address:
                 continue  # reached through its network's gateway alone, and there is one network here
+            check = health_check(entry, groups, workload.at)
+            if check is not None:
+                workload = replace(workload, health_check=check)
             self._all.setdefault(entry.namespace, []).append(workload)
             for label in workload.labels.items():
                 self._labelled.setdefault((entry.namespace, *label), []).append(workload)

@@ -81,7 +81,7 @@ class Admin:
     def _clusters_page(self, request: Request) -> Response:
         """Envoy's lines `cluster::address::name::value`, or with `?format=json` the same as JSON."""
         shown = {
-            name: {host.name: _host_numbers(host) for host in cluster.hosts} for name, cluster in self._clusters.items()
+            name: {host.name: _host_figures(host) for host in cluster.hosts} for name, cluster in self._clusters.items()
         }
         if query_parameter(request.path, b"format") == b"json":
             return _json(shown)
@@ -90,13 +90,13 @@ class Admin:
             "".join(
                 f"{cluster}::{host}::{name}::{value}\n"
                 for cluster, hosts in shown.items()
-                for host, numbers in hosts.items()
-                for name, value in numbers.items()
+                for host, figures in hosts.items()
+                for name, value in figures.items()
             ),
         )
 
 
-def _host_numbers(host: Host) -> dict[str, int | str]:
+def _host_figures(host: Host) -> dict[str, int | str]:
     return {
         "cx_active": host.connections,
         "cx_idle": len(host.idle),

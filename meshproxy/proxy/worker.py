@@ -10,12 +10,12 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
 from ..snapshot import Cluster as ClusterConfig
-from ..snapshot import Listener, Snapshot, SocketAddress
+from ..snapshot import HealthCheck, Listener, Snapshot, SocketAddress
 from ..telemetry.access_log import AccessLog, refused_line, request_line
 from ..telemetry.metrics import ListenerStats, Metrics
 from . import splice
@@ -32,12 +32,13 @@ from .transport import Transport, listen
 from .upstream.cluster import Cluster
 from .upstream.dns import NameResolver
 from .upstream.forward_proxy import ForwardProxy
+from .upstream.health import HealthChecker
 
 _log = logging.getLogger(__name__)
 
 _SWEEP_S = 5.0
 _UPSTREAM_IDLE_S = 3600.0  # Istio's default for connectionPool.http.idleTimeout
-_FIRST_RESOLUTION_S = 5.0
+_WARMING_S = 5.0
 
 
 class Worker:
@@ -69,7 +70,7 @@ class Worker:
         self._connections: set[Http1ServerConnection] = set()
         self._state = State.INITIALIZING
         self._stop = trio.Event()
-        self._first_resolution = trio.CancelScope()
+        self._warming = trio.CancelScope()
 
     @property
     def state(self) -> State:
@@ -78,12 +79,13 @@ class Worker:
     def stop(self) -> None:
         """Drain: accept nothing new, finish what runs, then return from `run`."""
         self._stop.set()
-        self._first_resolution.cancel()
+        self._warming.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped. Raises `OSError` when an address cannot be listened on; then nothing has started.
 
-        `task_status.started` is called when every listener accepts connections and names have been looked up.
+        `task_status.started` is called when every listener accepts connections, names have been looked up, and
+        endpoints whose health is checked have been tried, unless that takes too long.
         """
         listening = self._listen()
         try:
@@ -110,9 +112,9 @@ class Worker:
             async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
                 for listener, bound in listening:
                     accepting.start_soon(accept, bound, self._accepted(listener, connections, background))
-                self._first_resolution.deadline = trio.current_time() + _FIRST_RESOLUTION_S
-                with self._first_resolution:
-                    await self._names_resolved(background)
+                self._warming.deadline = trio.current_time() + _WARMING_S
+                with self._warming:
+                    await self._clusters_warm(background)
                 self._state = State.LIVE
                 task_status.started()
                 await self._stop.wait()
@@ -149,13 +151,22 @@ class Worker:
             pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state, self._trouble)
             background.start_soon(accept, admin, self._admin_accepted(pages, background))
 
-    async def _names_resolved(self, background: trio.Nursery) -> None:
+    async def _clusters_warm(self, background: trio.Nursery) -> None:
+        """Begin to keep the clusters' hosts up to date, and wait until as much is known of them as can be at once."""
         clusters = [one for one in self.clusters.values() if isinstance(one, Cluster)]
+        for cluster in clusters:
+            background.start_soon(cluster.detect_outliers)
+        checkers = {check: HealthChecker(check, those) for check, those in _health_checks(clusters).items()}
+        for checker in checkers.values():
+            background.start_soon(checker.run)
         resolvers = [NameResolver(one) for one in clusters if one.config.type in ("STRICT_DNS", "LOGICAL_DNS")]
         for resolver in resolvers:
             background.start_soon(resolver.run)
         for resolver in resolvers:
             await resolver.resolved.wait()
+        for check, checker in checkers.items():
+            if not check.initial_delay_s:
+                await checker.tried.wait()
 
     def _cluster(self, config: ClusterConfig, chance: Callable[[], float]) -> Cluster | ForwardProxy:
         stats = self.metrics.cluster(config.name)
@@ -230,6 +241,16 @@ class Worker:
         for connection in self._connections:
             connection.drain()
         connections.cancel_scope.deadline = trio.current_time() + self._drain_time_s
+
+
+def _health_checks(clusters: Iterable[Cluster]) -> dict[HealthCheck, list[Cluster]]:
+    """Every check, with the clusters that have endpoints with it: each is carried out once."""
+    found: dict[HealthCheck, list[Cluster]] = {}
+    for cluster in clusters:
+        checks = {endpoint.health_check for endpoint in cluster.config.endpoints}
+        for check in filter(None, checks):
+            found.setdefault(check, []).append(cluster)
+    return found
 
 
 class _ListenerTelemetry:

@@ -85,7 +85,7 @@ from .virtual_service import (
     StringMatch,
     VirtualService,
 )
-from .workload_group import WorkloadGroup
+from .workload_group import EntryMetadata, HTTPProbe, ReadinessProbe, WorkloadGroup
 
 __all__ = [
     "DEFAULT_NAMESPACE",
@@ -112,6 +112,7 @@ __all__ = [
     "EndpointSlicePort",
     "EndpointSubset",
     "Endpoints",
+    "EntryMetadata",
     "Failover",
     "FieldPath",
     "Gateway",
@@ -119,6 +120,7 @@ __all__ = [
     "HTTPDirectResponse",
     "HTTPFaultInjection",
     "HTTPMatchRequest",
+    "HTTPProbe",
     "HTTPRedirect",
     "HTTPRewrite",
     "HTTPRoute",
@@ -146,6 +148,7 @@ __all__ = [
     "Problem",
     "ProxyConfig",
     "RateLimit",
+    "ReadinessProbe",
     "Refused",
     "RegexRewrite",
     "RequestAuthentication",

@@ -336,7 +336,6 @@ class ClientTLSSettings(Ruled):
 
 
 PLAIN_TEXT = one_of({}, {"mode": "DISABLE"})
-OUTLIERS = NotYet("outlier detection")
 CLIENT_TLS = NotYet("TLS to upstreams; mode: DISABLE is accepted", PLAIN_TEXT)
 
 
@@ -346,7 +345,7 @@ class PortTrafficPolicy(Ruled):
     port: PortSelector
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
-    outlier_detection: Annotated[OutlierDetection | None, OUTLIERS] = None
+    outlier_detection: OutlierDetection | None = None
     tls: Annotated[ClientTLSSettings | None, CLIENT_TLS] = None
 
     def broken_rules(self) -> Iterator[Wrong]:
@@ -381,7 +380,7 @@ class TrafficPolicy(Ruled):
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
-    outlier_detection: Annotated[OutlierDetection | None, OUTLIERS] = None
+    outlier_detection: OutlierDetection | None = None
     tls: Annotated[ClientTLSSettings | None, CLIENT_TLS] = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
     tunnel: Annotated[TunnelSettings | None, NotYet("tunnels of TCP connections")] = None

@@ -66,7 +66,7 @@ KINDS = {
         Kind("EndpointSlice", "discovery.k8s.io", ("v1", "v1beta1"), EndpointSlice, has_spec=False),
         Kind("TrafficLimit", "meshproxy.io", ("v1alpha1",), TrafficLimit),
         Kind("Sidecar", NETWORKING, _NETWORKING_VERSIONS, Sidecar, not_yet="settings of sidecars"),
-        Kind("WorkloadGroup", NETWORKING, _NETWORKING_VERSIONS, WorkloadGroup, not_yet="registration of workloads"),
+        Kind("WorkloadGroup", NETWORKING, _NETWORKING_VERSIONS, WorkloadGroup),
         Kind("ProxyConfig", NETWORKING, ("v1beta1",), ProxyConfig, not_yet="settings of proxies"),
         Kind(
             "AuthorizationPolicy",

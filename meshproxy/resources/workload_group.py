@@ -10,9 +10,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .model import Model, Wrong
+from .heads import header_errors, uri_error
+from .model import Model, NotYet, Ruled, Wrong, none_of
 from .service_entry import WorkloadEntry
-from .types import Labels, NonNegative, PortNumber, Text, one_of_texts
+from .types import Labels, NonNegative, PortNumber, Text, checked, one_of_texts
 
 
 class EntryMetadata(Model):
@@ -29,20 +30,27 @@ class EntryTemplate(WorkloadEntry):
         return (wrong for wrong in super().broken_rules() if wrong[0] != ("address",))
 
 
-class ProbeHeader(Model):
+class ProbeHeader(Ruled):
     """A header of the probe's request."""
 
     name: str | None = None
     value: str | None = None
 
+    def broken_rules(self) -> Iterator[Wrong]:
+        name, value = self.name or "", (self.value or "").replace("%", "%%")  # here a percent sign is no more than that
+        for _, reason in header_errors({name: value}, authority=name.lower() == "host"):
+            yield (), reason
+
 
 class HTTPProbe(Model):
     """Ready when a GET is answered with a status from 200 to 399."""
 
-    path: str | None = None
+    path: Annotated[str, checked(uri_error)] | None = None
     port: PortNumber
     host: str | None = None
-    scheme: Annotated[str, one_of_texts("", "HTTP", "HTTPS")] | None = None
+    scheme: Annotated[
+        Annotated[str, one_of_texts("", "HTTP", "HTTPS")] | None, NotYet("probes by HTTPS; use HTTP", none_of("HTTPS"))
+    ] = None
     http_headers: tuple[ProbeHeader, ...] = ()
 
 
@@ -56,7 +64,7 @@ class TCPProbe(Model):
 class ExecProbe(Model):
     """Ready when a command exits with 0."""
 
-    command: tuple[Text, ...]
+    command: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
 class GRPCProbe(Model):
@@ -66,8 +74,11 @@ class GRPCProbe(Model):
     service: str | None = None
 
 
-class ReadinessProbe(Model):
-    """How to find out whether a workload is ready; times in seconds."""
+class ReadinessProbe(Ruled):
+    """How to find out whether a workload is ready; times in seconds.
+
+    Absent or 0 is: no delay, 1 s for an answer, every 10 s, and one probe is enough to be ready or not.
+    """
 
     initial_delay_seconds: NonNegative | None = None
     timeout_seconds: NonNegative | None = None
@@ -77,7 +88,16 @@ class ReadinessProbe(Model):
     http_get: HTTPProbe | None = None
     tcp_socket: TCPProbe | None = None
     exec: ExecProbe | None = None
-    grpc: GRPCProbe | None = None
+    grpc: Annotated[GRPCProbe | None, NotYet("probes by gRPC")] = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        methods = {"httpGet": self.http_get, "tcpSocket": self.tcp_socket, "exec": self.exec, "grpc": self.grpc}
+        given = [name for name, method in methods.items() if method is not None]
+        if len(given) != 1:
+            yield (
+                (),
+                f"probes in one way; give one of {', '.join(methods)}" + (f", not {' and '.join(given)}" * bool(given)),
+            )
 
 
 class WorkloadGroup(Model):

@@ -9,6 +9,7 @@ https://istio.io/latest/docs/reference/config/metrics/.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import (
@@ -48,13 +49,31 @@ class Histogram:
         return [(label, total := total + count) for label, count in zip(_BUCKET_LABELS, self.counts, strict=True)]
 
 
+class OutlierStats:
+    """What a cluster's outlier detection found and did."""
+
+    __slots__ = ("active", "detected", "enforced", "overflow")
+
+    def __init__(self) -> None:
+        self.active = 0
+        """Hosts that are ejected now."""
+        self.detected: Counter[str] = Counter()
+        """How often there was reason to eject a host, by Envoy's name of the reason."""
+        self.enforced: Counter[str] = Counter()
+        """How often a host was ejected."""
+        self.overflow = 0
+        """How often none was because there were too many already."""
+
+
 class ClusterStats:
     """One cluster's counters."""
 
-    __slots__ = ("name", "requests_active", "responses", "time")
+    __slots__ = ("name", "outliers", "requests_active", "responses", "time")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.outliers: OutlierStats | None = None
+        """Of a cluster that detects outliers."""
         self.requests_active = 0
         self.responses = [0] * 10
         """By class of status: `responses[2]` are 2xx; `responses[0]` had none."""
@@ -104,6 +123,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _listener_families(self.listeners.values())
         yield from _cluster_families(self.clusters.values())
+        yield from _outlier_families(self.clusters.values())
         yield _istio_requests(self.listeners.values())
 
 
@@ -153,6 +173,34 @@ def _cluster_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
             classes.add_metric([stats.name, str(response_class)], sum(stats.responses[response_class:last]))
         time.add_metric([stats.name], stats.time.buckets(), stats.time.sum_ms)
     yield from (requests, active, classes, time)
+
+
+OUTLIERS = ("consecutive_5xx", "consecutive_gateway_failure", "consecutive_local_origin_failure")
+"""The reasons to eject a host, as Envoy names them."""
+
+
+def _outlier_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
+    label = ["envoy_cluster_name"]
+    prefix = "envoy_cluster_outlier_detection_ejections"
+    active = GaugeMetricFamily(f"{prefix}_active", "Endpoints that are ejected now.", labels=label)
+    total = CounterMetricFamily(f"{prefix}_enforced", "Ejections.", labels=label)
+    overflow = CounterMetricFamily(
+        f"{prefix}_overflow", "Ejections that were not made, as too many endpoints were ejected.", labels=label
+    )
+    detected, enforced = (
+        {why: CounterMetricFamily(f"{prefix}_{what}_{why}", f"{text} for {why}.", labels=label) for why in OUTLIERS}
+        for what, text in (("detected", "Reasons to eject,"), ("enforced", "Ejections"))
+    )
+    for stats in clusters:
+        if (outliers := stats.outliers) is None:
+            continue
+        active.add_metric([stats.name], outliers.active)
+        total.add_metric([stats.name], outliers.enforced.total())
+        overflow.add_metric([stats.name], outliers.overflow)
+        for why in OUTLIERS:
+            detected[why].add_metric([stats.name], outliers.detected[why])
+            enforced[why].add_metric([stats.name], outliers.enforced[why])
+    yield from (active, total, overflow, *detected.values(), *enforced.values())
 
 
 def _istio_requests(listeners: Iterable[ListenerStats]) -> Metric:

@@ -141,8 +141,8 @@ REFUSED = [
     ),
     (
         "DestinationRule",
-        policy("outlierDetection: {}"),
-        "trafficPolicy.outlierDetection",
+        policy("retryBudget: {}"),
+        "trafficPolicy.retryBudget",
         "not supported yet",
     ),
     (

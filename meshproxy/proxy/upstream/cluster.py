@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 
+import trio
+
 from ... import snapshot
 from ...telemetry.metrics import ClusterStats
-from ..http.failures import NO_HEALTHY_UPSTREAM, Failure
+from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, NO_HEALTHY_UPSTREAM, Failure
 from ..http.message import Request, Response, set_header
 from .balancers import Chance, Clock, load_balancer
-from .host import Host
+from .host import HealthFlag, Host
+from .outliers import Outlier, OutlierDetector
+
+_log = logging.getLogger(__name__)
 
 # RFC 9110, section 9.2.2: sending one of these twice does no more than sending it once.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
+_NOT_CONNECTED = (CONNECTION_FAILURE, CONNECTION_TIMEOUT)
 
 
 class Cluster:
@@ -29,6 +36,10 @@ class Cluster:
         self.clock = clock
         self.hosts: list[Host] = []
         self._chance = chance
+        self._outliers: OutlierDetector | None = None
+        if config.outlier_detection is not None:
+            self._outliers = OutlierDetector(config.outlier_detection)
+            stats.outliers = self._outliers.stats
         self.refresh()
         if config.type == "STATIC":
             self.update_hosts(config.endpoints)
@@ -39,13 +50,18 @@ class Cluster:
     def update_hosts(self, endpoints: Iterable[snapshot.Endpoint]) -> None:
         """Have these hosts from now on; those that were here before keep their connections and counters.
 
-        Of several endpoints with one address the first counts, as in Envoy.
+        Of several endpoints with one address the first counts, as in Envoy. A new one whose health is checked is not
+        healthy before it has passed, unless it shares the check with one that has.
         """
         known = {host.address: host for host in self.hosts}
+        passed = {host.health_check for host in self.hosts if HealthFlag.FAILED_ACTIVE_HC not in host.health_flags}
         now = self.clock()
         hosts: list[Host] = []
         for endpoint in _first_of_each_address(endpoints):
             host = known.pop(endpoint.address, None) or Host(endpoint.address, healthy_since=now)
+            if host.health_check != endpoint.health_check:
+                host.health_check = endpoint.health_check
+                host.set_flag(HealthFlag.FAILED_ACTIVE_HC, endpoint.health_check not in (None, *passed))
             host.weight = endpoint.weight
             host.locality = endpoint.locality
             host.priority = endpoint.priority
@@ -58,6 +74,31 @@ class Cluster:
     def refresh(self) -> None:
         """Balance over the hosts as they are now. To be called when the health of any of them has changed."""
         self._balancer = load_balancer(self.config, self.hosts, self._chance, self.clock)
+        if self._outliers is not None:
+            self._outliers.stats.active = sum(host.ejected for host in self.hosts)
+
+    async def detect_outliers(self) -> None:
+        """Let hosts that were ejected return when it is time. Returns at once where none can be."""
+        if self._outliers is None:
+            return
+        while True:
+            await trio.sleep(self._outliers.config.interval_s)
+            if returned := self._outliers.sweep(self.hosts, trio.current_time()):
+                self.refresh()
+            for host in returned:
+                _log.info("cluster %s: %s is back", self.config.name, host.name)
+
+    def health_checked(self, check: snapshot.HealthCheck, healthy: bool) -> None:
+        """A health check has come to a result: it counts for the hosts that have it."""
+        changed = [
+            host
+            for host in self.hosts
+            if host.health_check == check and host.set_flag(HealthFlag.FAILED_ACTIVE_HC, not healthy)
+        ]
+        for host in changed:
+            host.healthy_since = self.clock()  # one that has passed warms up; for another it makes no difference
+        if changed:
+            self.refresh()
 
     def close(self) -> None:
         """Have no hosts any more, and close what is idle."""
@@ -91,6 +132,8 @@ class Cluster:
         except Failure as failure:
             host.errors += 1
             stats.count(failure.kind.status, time.perf_counter() - started)
+            if self._outliers is not None:
+                self._eject(host, self._outliers.failed(host, connected=failure.kind not in _NOT_CONNECTED))
             raise
         finally:
             stats.requests_active -= 1
@@ -99,11 +142,24 @@ class Cluster:
         stats.count(status, elapsed)
         if status >= 500:
             host.errors += 1
+        if self._outliers is not None and (reasons := self._outliers.answered(host, status)):
+            self._eject(host, reasons)
         request.details = "via_upstream"
         if isinstance(request.body, bytes) or request.body.finished:
             request.service_time_ms = milliseconds = int(elapsed * 1000)
             set_header(response.headers, _SERVICE_TIME, b"%d" % milliseconds)
         return response
+
+    def _eject(self, host: Host, reasons: Iterable[Outlier]) -> None:
+        """Eject a host for the first of these reasons for which it may be."""
+        outliers = self._outliers
+        assert outliers is not None
+        for reason in reasons:
+            if outliers.eject(host, reason, self.hosts, trio.current_time()):
+                self.refresh()
+                message = "cluster %s: %s is ejected for %g s: %s, ejection %d"
+                time_s, number = outliers.ejection_time_s(host), host.outlier.ejections
+                _log.warning(message, self.config.name, host.name, time_s, reason.value, number)
 
     async def _connect_and_exchange(self, host: Host, request: Request) -> Response:
         try:

@@ -12,7 +12,7 @@ import os
 
 import trio
 
-from ...snapshot import UNKNOWN_LOCALITY, Address
+from ...snapshot import UNKNOWN_LOCALITY, Address, HealthCheck
 from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, Failure
 from ..http.http1_client import Http1ClientConnection
 from ..transport import connect
@@ -25,6 +25,38 @@ class HealthFlag(enum.Flag):
     FAILED_OUTLIER_CHECK = enum.auto()
 
 
+class OutlierRecord:
+    """What outlier detection remembers of a host. Times are on its cluster's clock."""
+
+    __slots__ = (
+        "backoff",
+        "consecutive_5xx",
+        "consecutive_gateway_failure",
+        "consecutive_local_origin_failure",
+        "ejected_at",
+        "ejections",
+        "failing",
+        "returned_at",
+    )
+
+    def __init__(self) -> None:
+        self.forgive()
+        self.ejections = 0
+        """Since there is the host."""
+        self.backoff = 0
+        """What the base ejection time is multiplied by: it grows with every ejection, and shrinks in good times."""
+        self.ejected_at = 0.0
+        self.returned_at: float | None = None
+
+    def forgive(self) -> None:
+        """Begin to count anew."""
+        self.failing = False
+        """Some count is not 0."""
+        self.consecutive_5xx = 0
+        self.consecutive_gateway_failure = 0
+        self.consecutive_local_origin_failure = 0
+
+
 class Host:
     """A running endpoint. Idle connections are taken last in, first out: the warmest first, the surplus can age."""
 
@@ -35,11 +67,13 @@ class Host:
         "connections",
         "connections_total",
         "errors",
+        "health_check",
         "health_flags",
         "healthy_since",
         "idle",
         "locality",
         "name",
+        "outlier",
         "priority",
         "removed",
         "requests",
@@ -56,6 +90,8 @@ class Host:
         """Whoever changes them lets the cluster `refresh`: only then do they count."""
         self.healthy_since = healthy_since
         """When its service began, on its cluster's clock: from then on it warms up."""
+        self.health_check: HealthCheck | None = None
+        self.outlier = OutlierRecord()
         self.removed = False
         self.active = 0
         self.idle: list[Http1ClientConnection] = []
@@ -77,6 +113,17 @@ class Host:
     def healthy(self) -> bool:
         """Nothing is known against it."""
         return not self.health_flags
+
+    @property
+    def ejected(self) -> bool:
+        """It is an outlier."""
+        return HealthFlag.FAILED_OUTLIER_CHECK in self.health_flags
+
+    def set_flag(self, flag: HealthFlag, set_: bool) -> bool:
+        """Set or clear a flag; whether that changed anything."""
+        before = self.health_flags
+        self.health_flags = before | flag if set_ else before & ~flag
+        return self.health_flags != before
 
     def take_idle(self, replayable: bool) -> Http1ClientConnection | None:
         """An idle connection that the host has not closed, as far as this end can know.
