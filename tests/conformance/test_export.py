@@ -7,10 +7,12 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 
 from meshproxy.snapshot import Cluster, HttpConnectionManager, Listener, RouteConfiguration, Snapshot, SocketAddress
@@ -19,6 +21,7 @@ from ..cli.support import meshproxy
 from ..envoy.binary import needs_envoy
 from ..mesh.support import GATEWAY, virtual_service
 from ..test_policies import backend, copied, free_port
+from .cases.outliers import probed
 from .referee import envoy, started
 
 pytestmark = needs_envoy
@@ -82,6 +85,17 @@ def test_every_text_is_to_envoy_what_it_was_to_us(tmp_path: Path) -> None:
     with _exported(tmp_path / "mesh.yaml", tmp_path) as listening:
         [address] = listening.values()
         assert tuple(_get(address, f"/{place}", "example.com") for place in range(len(_TEXTS))) == _TEXTS
+
+
+@pytest.mark.parametrize(("probe", "status"), [("port: PORT, path: /healthz", 200), ("port: 1, path: /healthz", 503)])
+def test_envoy_probes_workloads(tmp_path: Path, probe: str, status: int) -> None:
+    with backend() as app:
+        snapshot = probed(f"httpGet: {{{probe}}}")({"a": SocketAddress("127.0.0.1", app)})
+        listeners = tuple(replace(one, address=SocketAddress("127.0.0.1", 0)) for one in snapshot.listeners)
+        with envoy(replace(snapshot, listeners=listeners), tmp_path) as listening:
+            [address] = listening.values()
+            answer = requests.get(f"http://{address}/", headers={"host": "example.com"}, timeout=5)
+    assert answer.status_code == status
 
 
 def test_an_envoy_that_does_not_start_says_why_and_its_bootstrap_is_kept(tmp_path: Path) -> None:

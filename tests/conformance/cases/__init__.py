@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from ..exchanges import Case
-from . import endpoints, failures, filters, framing, headers, hosts, matching, messages, paths, redirects, sidecars
+from . import (
+    endpoints,
+    failures,
+    filters,
+    framing,
+    headers,
+    hosts,
+    matching,
+    messages,
+    outliers,
+    paths,
+    redirects,
+    sidecars,
+)
 
 CASES: tuple[Case, ...] = (
     *matching.CASES,
@@ -17,6 +30,7 @@ CASES: tuple[Case, ...] = (
     *endpoints.CASES,
     *sidecars.CASES,
     *filters.CASES,
+    *outliers.CASES,
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {

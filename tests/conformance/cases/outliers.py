@@ -1,0 +1,153 @@
+"""Endpoints that are left out: ejected after failures, or never healthy. What one exchange does, the next ones meet."""
+
+from __future__ import annotations
+
+from meshproxy.snapshot import Snapshot, SocketAddress
+
+from ...mesh.support import GATEWAY, service_entry, snapshot_of, virtual_service
+from ...proxy.support import unused_address
+from ..exchanges import Answer, Backends, Case, Configuration, Exchange, exchange, get, head, resources
+
+_ROUTE = virtual_service("- route: [{destination: {host: a}}]")
+_REFUSED = unused_address().port
+
+
+def _detecting(settings: str, percent: int = 100) -> Configuration:
+    """All goes to service `a`, with these settings of outlier detection; once ejected, it stays so."""
+    return resources(_ROUTE, _rule(settings, percent))
+
+
+def _rule(settings: str, percent: int = 100) -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: a}}
+spec:
+  host: a.default.svc.cluster.local
+  trafficPolicy: {{outlierDetection: {{maxEjectionPercent: {percent}, interval: 1h, {settings}}}}}
+"""
+
+
+def _nobody_listens(settings: str) -> Configuration:
+    def configured(backends: Backends) -> Snapshot:
+        return snapshot_of(GATEWAY, service_entry("a", port=_REFUSED), _ROUTE, _rule(settings))
+
+    return configured
+
+
+def probed(probe: str) -> Configuration:
+    """All goes to a workload that is probed so at the start, and not again; `PORT` is where it listens."""
+
+    def configured(backends: Backends) -> Snapshot:
+        address = backends["a"]
+        assert isinstance(address, SocketAddress)
+        return snapshot_of(
+            GATEWAY,
+            virtual_service("- route: [{destination: {host: probed}}]"),
+            _WORKLOAD.replace("PROBE", probe).replace("PORT", str(address.port)),
+        )
+
+    return configured
+
+
+_WORKLOAD = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: probed}
+spec:
+  template: {labels: {app: probed}, ports: {http: PORT}}
+  probe: {periodSeconds: 3600, PROBE}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: probed, annotations: {istio.io/autoRegistrationGroup: probed}}
+spec: {address: 127.0.0.1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: probed}
+spec: {selector: {app: probed}, ports: [{name: http, port: 80}]}
+"""
+
+
+def _in_a_row(name: str, count: int, status: str) -> Exchange:
+    answer = Answer((f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode(),))
+    return exchange(name, *[head("/")] * count, answer=answer, methods=["GET"] * count)
+
+
+CASES = (
+    Case(
+        "consecutive 5xx errors",
+        _detecting("consecutive5xxErrors: 3"),
+        (
+            _in_a_row("two 500s", 2, "500 Internal Server Error"),
+            get("/", name="after two"),
+            _in_a_row("three 503s", 3, "503 Service Unavailable"),
+            get("/", name="after three"),
+        ),
+    ),
+    Case(
+        "five by default",
+        _detecting("baseEjectionTime: 1h"),
+        (
+            _in_a_row("four 500s", 4, "500 Internal Server Error"),
+            get("/", name="after four"),
+            _in_a_row("five 500s", 5, "500 Internal Server Error"),
+            get("/", name="after five"),
+        ),
+    ),
+    Case(
+        "consecutive gateway errors",
+        _detecting("consecutiveGatewayErrors: 2, consecutive5xxErrors: 0"),
+        (
+            _in_a_row("six 500s", 6, "500 Internal Server Error"),
+            get("/", name="after six"),
+            _in_a_row("two 504s", 2, "504 Gateway Timeout"),
+            get("/", name="after two"),
+        ),
+    ),
+    Case(
+        "consecutive errors, as they once were",
+        _detecting("consecutiveErrors: 2"),
+        (
+            _in_a_row("six 500s", 6, "500 Internal Server Error"),
+            get("/", name="after six"),
+            _in_a_row("two 502s", 2, "502 Bad Gateway"),
+            get("/", name="after two"),
+        ),
+    ),
+    Case(
+        "error codes",
+        _detecting("consecutive5xxErrors: 2, outlierDetectionHttpErrorCodes: [404, 429]"),
+        (
+            _in_a_row("three 503s", 3, "503 Service Unavailable"),
+            get("/", name="after 503s"),
+            _in_a_row("two 404s", 2, "404 Not Found"),
+            get("/", name="after 404s"),
+        ),
+    ),
+    Case(
+        "one error code",
+        _detecting("consecutiveGatewayErrors: 1, consecutive5xxErrors: 2, outlierDetectionHttpErrorCodes: [404]"),
+        (_in_a_row("two 404s", 2, "404 Not Found"), get("/", name="after 404s")),
+    ),
+    Case(
+        "too few to eject one",
+        _detecting("consecutive5xxErrors: 1", percent=99),
+        (_in_a_row("three 500s", 3, "500 Internal Server Error"), get("/", name="after three")),
+    ),
+    Case(
+        "refused and ejected",
+        _nobody_listens("consecutiveGatewayErrors: 2"),
+        (_in_a_row("two", 2, "200 OK"), get("/", name="after two")),
+    ),
+    Case(
+        "refused and ejected, with errors split",
+        _nobody_listens(
+            "consecutive5xxErrors: 1, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2"
+        ),
+        (_in_a_row("one", 1, "200 OK"), get("/", name="after the next")),
+    ),
+    Case("probed", probed("tcpSocket: {port: PORT}"), (get("/"),)),
+    Case("probed where nobody listens", probed(f"tcpSocket: {{port: {_REFUSED}}}"), (get("/"),)),
+)
