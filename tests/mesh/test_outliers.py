@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from meshproxy.mesh import remarks
 from meshproxy.snapshot import OutlierDetection
 
-from .test_destination_rules import cluster, rule
+from .support import mesh_of
+from .test_destination_rules import WORLD, cluster, rule
 
 
 def detection(settings: str) -> OutlierDetection | None:
@@ -72,3 +74,34 @@ def test_a_subset_and_a_port_have_their_own() -> None:
         cluster(rules, subset=subset, port=number) for subset, number in (("", 80), ("", 81), ("v1", 80), ("v2", 80))
     ]
     assert [one.outlier_detection and one.outlier_detection.consecutive_5xx for one in found] == [1, 2, 3, 1]
+
+
+def noted(settings: str) -> list[str]:
+    """What `check` remarks on a policy for a service of two endpoints."""
+    found = remarks(mesh_of(WORLD, rule(f"trafficPolicy: {{outlierDetection: {{{settings}}}}}")))
+    return [note.message.removeprefix("DestinationRule/r.prod: outlierDetection ") for note in found]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("maxEjectionPercent: 50", []),
+        ("maxEjectionPercent: 49", ["ejects nobody: one of 2 endpoints is 50 %, and maxEjectionPercent allows 49 %"]),
+        (
+            "",
+            ["ejects nobody: one of 2 endpoints is 50 %, and maxEjectionPercent, 10 by default, allows 10 %"],
+        ),
+        (
+            "maxEjectionPercent: 100, consecutive5xxErrors: 0",
+            ["counts no errors: consecutive5xxErrors and consecutiveGatewayErrors are 0"],
+        ),
+        ("maxEjectionPercent: 100, consecutive5xxErrors: 0, splitExternalLocalOriginErrors: true", []),
+    ],
+)
+def test_what_can_eject_nobody_is_told(settings: str, expected: list[str]) -> None:
+    assert noted(settings) == expected
+
+
+def test_of_a_name_it_is_not_known_how_many_endpoints_it_has() -> None:
+    named = WORLD.replace("STATIC", "DNS").replace("10.0.0.1", "a.test").replace("10.0.0.2", "b.test")
+    assert remarks(mesh_of(named, rule("trafficPolicy: {outlierDetection: {}}"))) == ()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from meshproxy.mesh import remarks
 from meshproxy.snapshot import (
     Endpoint,
     ExecProbe,
@@ -19,7 +20,7 @@ from meshproxy.snapshot import (
     TcpProbe,
 )
 
-from .support import APP, GATEWAY, sidecar_of, snapshot_of, virtual_service
+from .support import APP, GATEWAY, mesh_of, sidecar_of, snapshot_of, virtual_service
 from .test_sidecar import service
 
 AGENT = HeaderValue("user-agent", "istio-probe/1.0")
@@ -164,3 +165,17 @@ def test_nobody_else_runs_the_command() -> None:
     assert check("exec: {command: [ls]}") is None
     [outbound] = [one for one in beside("exec: {command: [ls]}").clusters if one.name.startswith("outbound")]
     assert [endpoint.health_check for endpoint in outbound.endpoints] == [None]
+
+
+def test_probes_that_are_not_carried_out_are_told() -> None:
+    def told(*documents: str) -> list[str]:
+        return [note.message for note in remarks(mesh_of(*documents))]
+
+    assert told(group("tcpSocket: {port: 1}"), entry()) == []
+    assert told(group(), entry()) == []
+    [lonely] = told(group("tcpSocket: {port: 1}"))
+    assert lonely.startswith("WorkloadGroup/g.default probes nobody")
+    [command] = told(group("exec: {command: [ls]}"), entry())
+    assert command.startswith("WorkloadGroup/g.default: exec is run by the sidecars")
+    [astray] = told(entry(of="h"))
+    assert astray == "there is no WorkloadGroup 'h' in namespace 'default', of which WorkloadEntry/w.default is to be"

@@ -29,6 +29,7 @@ from . import (
     destinations,
     gateways,
     headers,
+    health,
     limits,
     services,
     shadowing,
@@ -68,7 +69,8 @@ CHECKS: tuple[Check, ...] = (
 
 def remarks(mesh: Mesh) -> tuple[Note, ...]:
     """What a person should know of a mesh that can run, by file and line."""
-    return tuple(sorted(set(balancing.idle_settings(mesh))))
+    found = (*balancing.idle_settings(mesh), *health.idle_outlier_detection(mesh), *health.idle_probes(mesh))
+    return tuple(sorted(set(found)))
 
 
 def analyse(
