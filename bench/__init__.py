@@ -5,6 +5,7 @@ The commands, `python -m bench COMMAND`:
 - `proxies`: meshproxy beside nginx, HAProxy, Caddy, Envoy and aiohttp, case by case.
 - `load`: a load generator for people without wrk.
 - `scale`: cost and memory against the size of the configuration, and against idle connections.
+- `chaos`: what clients see while endpoints are killed, hung, slowed and broken.
 - `profile`: where a request's time goes.
 - `all`: the three that measure, with their tables and charts put into `README.md` and `results/`.
 

@@ -6,6 +6,7 @@ import click
 
 from .commands.all import all
 from .commands.balancers import balancers
+from .commands.chaos import chaos
 from .commands.load import load
 from .commands.profile import profile
 from .commands.proxies import proxies
@@ -17,7 +18,7 @@ def main() -> None:
     """What does the proxy cost? Load, and comparisons with other proxies."""
 
 
-for command in (proxies, load, scale, profile, balancers, all):
+for command in (proxies, load, scale, chaos, profile, balancers, all):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -103,9 +103,13 @@ async def generate(
     connections: int,
     timeout_s: float,
     told: Callable[[int], None] = lambda _: None,
+    finished: Callable[[float, str], None] = lambda due, error: None,
 ) -> Outcome:
-    """Send `rate` requests a second for so long. `told` is called from time to time with how many are over."""
-    generator = _Generator(target, timeout_s)
+    """Send `rate` requests a second for so long.
+
+    `told` is called from time to time with how many are over, `finished` for each with when it was due and its error.
+    """
+    generator = _Generator(target, timeout_s, finished)
     clients = [_Client(target) for _ in range(connections)]
     async with trio.open_nursery() as nursery:
         for client in clients:
@@ -136,8 +140,9 @@ class _Generator:
 
     schedule: Schedule
 
-    def __init__(self, target: Target, timeout_s: float) -> None:
+    def __init__(self, target: Target, timeout_s: float, finished: Callable[[float, str], None]) -> None:
         self._timeout_s = timeout_s
+        self._finished = finished
         self._due = 0
         self._taken = 0
         self._free = trio.lowlevel.ParkingLot()
@@ -176,6 +181,7 @@ class _Generator:
                 outcome.errors[error] += 1
             if not error or error == "timeout" or error.startswith("status"):
                 outcome.latencies.record(int(1e6 * (now() - due)))
+            self._finished(due, error)
 
     async def _next(self) -> float | None:
         """When the next request is due, or was; waits for that. None when there are no more."""

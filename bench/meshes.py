@@ -61,6 +61,11 @@ def to_service() -> Resource:
     return {"route": [{"destination": {"host": SERVICE, "port": {"number": 80}}}]}
 
 
+def destination_rule(policy: Resource) -> Resource:
+    """How the service is treated."""
+    return _resource("DestinationRule", "origin", {"host": SERVICE, "trafficPolicy": policy})
+
+
 def service(endpoints: Sequence[str]) -> Resource:
     """The service with its endpoints, each `ip:port`."""
     addresses = [endpoint.rsplit(":", 1) for endpoint in endpoints]

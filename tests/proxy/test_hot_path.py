@@ -27,7 +27,7 @@ import trio
 import meshproxy
 from bench.meshes import two_routes, write
 from meshproxy.proxy.worker import Worker
-from meshproxy.snapshot import SocketAddress
+from meshproxy.snapshot import OutlierDetection, SocketAddress
 
 from ..cli.support import running
 from .support import OK, cluster, snapshot
@@ -114,10 +114,10 @@ def _calls(lines: Sequence[str]) -> Counter[str]:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[trio.SocketStream]:
-    """A connection to a gateway without an access log, over which some requests have gone."""
+async def served(**config: Any) -> AsyncIterator[trio.SocketStream]:
+    """A connection to a gateway without an access log, over which some requests have gone; `config` is its cluster's."""
     async with answering() as address, trio.open_nursery() as nursery:
-        worker = Worker(snapshot(cluster(address)))
+        worker = Worker(snapshot(cluster(address, **config)))
         await nursery.start(worker.run)
         async with await trio.open_tcp_stream("127.0.0.1", worker.addresses["http"].port) as client:
             await _gets(client, _WARM_UP)
@@ -132,6 +132,16 @@ async def test_awaits_and_calls_of_a_request() -> None:
     assert calls.steps / _REQUESTS == TASK_STEPS
     assert calls.coroutines / _REQUESTS == COROUTINES
     assert calls.functions / _REQUESTS <= FUNCTIONS
+
+
+async def test_a_request_that_goes_well_costs_outlier_detection_one_call() -> None:
+    async def functions(**config: Any) -> float:
+        async with served(**config) as client:
+            with _instrument(_Calls()) as calls:
+                await _gets(client, _REQUESTS)
+        return float(calls.functions)
+
+    assert await functions(outlier_detection=OutlierDetection()) - await functions() == _REQUESTS
 
 
 async def test_memory_that_a_request_takes_while_it_is_served() -> None:
