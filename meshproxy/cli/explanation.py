@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..proxy.routing.explain import Answer, Destination, Explanation, Head, HeaderChange
-from ..snapshot import Cluster, Endpoint, Origin, Route
+from ..snapshot import Cluster, Endpoint, Origin, OutlierDetection, Route
 
 
 class Story(NamedTuple):
@@ -73,6 +73,7 @@ def _destination_dict(destination: Destination) -> dict[str, Any]:
         "origin": cluster and cluster.origin and dataclasses.asdict(cluster.origin),
         "discovery": cluster and cluster.type,
         "lb_policy": cluster and str(cluster.lb_policy),
+        "outlier_detection": cluster and cluster.outlier_detection and dataclasses.asdict(cluster.outlier_detection),
         "endpoints": [
             {"address": str(one.address), "weight": one.weight, "priority": one.priority}
             for one in destination.endpoints
@@ -159,6 +160,8 @@ def _destination(destination: Destination, before: Head | None) -> Iterator[Text
     yield Text.assemble("  ", (share, "bold"), f"  {destination.name}", *_places(origins))
     if cluster:
         yield Text(f"    {_picking(destination.name, cluster, destination.endpoints)}")
+        if cluster.outlier_detection:
+            yield Text(f"    {_ejecting(cluster.outlier_detection)}")
     if before and destination.request:
         yield from _rewrites(before, destination.request)
     yield from _changes("request", destination.request_changes)
@@ -185,6 +188,18 @@ def _endpoint(endpoint: Endpoint, weighted: bool) -> str:
     if endpoint.priority:
         told.append(f"priority {endpoint.priority}")
     return f"{endpoint.address} ({', '.join(told)})" if told else str(endpoint.address)
+
+
+def _ejecting(outliers: OutlierDetection) -> str:
+    """After what an endpoint gets no requests for a while."""
+    counted = {
+        f"answers {', '.join(map(str, outliers.error_codes)) or '5xx'}": outliers.consecutive_5xx,
+        "gateway failures": outliers.consecutive_gateway_failure,
+        "failures to reach it": outliers.consecutive_local_origin_failure * outliers.split_external_local_origin_errors,
+    }
+    reasons = " or ".join(f"{count} {what}" for what, count in counted.items() if count) or "nothing"
+    most = f"at most {outliers.max_ejection_percent} % of them at a time"
+    return f"ejects an endpoint for {outliers.base_ejection_time_s:g} s and more after {reasons} in a row, {most}"
 
 
 def _subset(cluster: str) -> str:

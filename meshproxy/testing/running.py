@@ -272,15 +272,24 @@ def _on_free_ports(snapshot: Snapshot, backends: Mapping[Address, StandIn]) -> S
 
 
 def _replaced(endpoints: Iterable[Endpoint], backends: Mapping[Address, StandIn]) -> tuple[Endpoint, ...]:
-    """Endpoints at their stand-ins; those that have none are the gateway's own, and wait until it listens."""
-    return tuple(replace(one, address=backends[one.address].address) for one in endpoints if one.address in backends)
+    """Endpoints at their stand-ins; those that have none are the gateway's own, and wait until it listens.
+
+    Nobody probes them: it is not the workloads that would answer.
+    """
+    return tuple(
+        replace(one, address=backends[one.address].address, health_check=None)
+        for one in endpoints
+        if one.address in backends
+    )
 
 
 def _lead_back(snapshot: Snapshot, worker: Worker, backends: Mapping[Address, StandIn]) -> None:
     """Give clusters that lead to the gateway itself the addresses where it now listens."""
     for cluster in snapshot.clusters:
         found = [(one, _listener_at(snapshot, one.address)) for one in cluster.endpoints]
-        own = [replace(one, address=worker.addresses[at.name]) for one, at in found if at is not None]
+        own = [
+            replace(one, address=worker.addresses[at.name], health_check=None) for one, at in found if at is not None
+        ]
         running = worker.clusters.get(cluster.name)
         if own and isinstance(running, RunningCluster):
             running.update_hosts((*own, *_replaced(cluster.endpoints, backends)))

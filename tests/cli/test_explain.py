@@ -307,3 +307,22 @@ def test_the_documentation_shows_what_is_printed(monkeypatch: pytest.MonkeyPatch
     command, _, shown = block.partition("\n")
 
     assert meshproxy(*shlex.split(command)).stdout == shown
+
+
+def test_tells_when_an_endpoint_is_ejected(tmp_path: Path) -> None:
+    settings = (
+        "outlierDetection: {consecutiveGatewayErrors: 3, splitExternalLocalOriginErrors: true, "
+        "maxEjectionPercent: 50, outlierDetectionHttpErrorCodes: [500, 429]}"
+    )
+    for file in QUICKSTART.glob("*.yaml"):
+        (tmp_path / file.name).write_text(
+            file.read_text().replace("    loadBalancer:", f"    {settings}\n    loadBalancer:")
+        )
+    told = meshproxy("explain", "-f", tmp_path, "GET", "http://localhost/reviews")
+    as_json = meshproxy("explain", "-f", tmp_path, "--json", "GET", "http://localhost/reviews")
+
+    assert (
+        "ejects an endpoint for 30 s and more after 5 answers 500, 429 or 3 gateway failures or 5 failures to reach it "
+        "in a row, at most 50 % of them at a time"
+    ) in told.stdout
+    assert '"consecutive_gateway_failure": 3' in as_json.stdout

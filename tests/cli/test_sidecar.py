@@ -308,6 +308,37 @@ def test_an_app_that_comes_up_late_is_found(tmp_path: Path) -> None:
                 time.sleep(0.05)
 
 
+def test_an_app_whose_probe_fails_gets_no_requests(tmp_path: Path) -> None:
+    inbound, admin = free_port(), free_port()
+    well = tmp_path / "well"
+    folder = copied("canary", {9181: inbound}, tmp_path)
+    group = f"""
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {{name: reviews}}
+spec: {{template: {{}}, probe: {{exec: {{command: [test, -e, {well}]}}, periodSeconds: 1}}}}
+"""
+    (folder / "group.yaml").write_text(group)
+    mesh = folder / "reviews.yaml"
+    annotated = "name: reviews-v1\n  annotations: {istio.io/autoRegistrationGroup: reviews}"
+    mesh.write_text(mesh.read_text().replace("name: reviews-v1", annotated))
+
+    def status() -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{inbound}/") as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with backend() as app, sidecar(folder, "reviews-v1", app, "--admin", str(admin)):
+        assert status() == 503
+        well.touch()
+        give_up = time.monotonic() + 20
+        while status() != 200:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("app", ["127.0.0.1:0", "9000x", "a b:1"])
 def test_an_app_that_can_be_nowhere_is_refused(canary: Path, app: str) -> None:
     result = meshproxy("sidecar", "-f", canary / "reviews.yaml", "--workload", "web", "--app", app)

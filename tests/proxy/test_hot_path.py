@@ -115,7 +115,7 @@ def _calls(lines: Sequence[str]) -> Counter[str]:
 
 @asynccontextmanager
 async def served(**config: Any) -> AsyncIterator[trio.SocketStream]:
-    """A connection to a gateway without an access log, over which some requests have gone; `config` is its cluster's."""
+    """A connection to a gateway without an access log, over which requests have gone; `config` is of its cluster."""
     async with answering() as address, trio.open_nursery() as nursery:
         worker = Worker(snapshot(cluster(address, **config)))
         await nursery.start(worker.run)

@@ -15,6 +15,8 @@ from meshproxy.testing.plugin import MeshStarter
 from meshproxy.testing.running import RunningMesh, run_mesh
 from meshproxy.testing.standins import Answer, Received
 
+from ..mesh.support import GATEWAY, virtual_service
+
 POLICIES = Path(__file__).parents[2] / "policies"
 QUICKSTART = POLICIES / "quickstart"
 
@@ -38,6 +40,30 @@ def test_a_backend_tells_what_it_received(mesh: MeshStarter) -> None:
     assert (received.body, received.backend) == (b"body", "127.0.0.1:9103")
     assert received.headers["x-preview"] == "yes"
     assert quickstart.received == [received]
+
+
+def test_workloads_that_would_be_probed_are_stood_in_for(mesh: MeshStarter, tmp_path: Path) -> None:
+    group = """
+kind: WorkloadGroup
+apiVersion: networking.istio.io/v1
+metadata: {name: g}
+spec: {template: {labels: {app: probed}, ports: {http: 1}}, probe: {tcpSocket: {port: 1}}}
+---
+kind: WorkloadEntry
+apiVersion: networking.istio.io/v1
+metadata: {name: w, annotations: {istio.io/autoRegistrationGroup: g}}
+spec: {address: 10.0.0.1}
+---
+kind: Service
+apiVersion: v1
+metadata: {name: probed}
+spec: {selector: {app: probed}, ports: [{name: http, port: 80}]}
+"""
+    route = virtual_service("- route: [{destination: {host: probed}}]")
+    with mesh(yaml="\n---\n".join((GATEWAY, route, group))) as running:
+        answer = requests.get(running.url(), headers={"host": "example.com"}, timeout=5)
+
+    assert answer.text == "10.0.0.1:1\n"
 
 
 def test_a_backend_answers_as_the_test_says(mesh: MeshStarter) -> None:
