@@ -155,7 +155,8 @@ class Worker:
         """Begin to keep the clusters' hosts up to date, and wait until as much is known of them as can be at once."""
         clusters = [one for one in self.clusters.values() if isinstance(one, Cluster)]
         for cluster in clusters:
-            background.start_soon(cluster.detect_outliers)
+            if cluster.config.outlier_detection is not None:
+                background.start_soon(cluster.detect_outliers)
         checkers = {check: HealthChecker(check, those) for check, those in _health_checks(clusters).items()}
         for checker in checkers.values():
             background.start_soon(checker.run)

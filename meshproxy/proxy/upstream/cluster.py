@@ -10,7 +10,14 @@ import trio
 
 from ... import snapshot
 from ...telemetry.metrics import ClusterStats
-from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, NO_HEALTHY_UPSTREAM, Failure
+from ..http.failures import (
+    CONNECTION_FAILURE,
+    CONNECTION_TERMINATION,
+    CONNECTION_TIMEOUT,
+    NO_HEALTHY_UPSTREAM,
+    PROTOCOL_ERROR,
+    Failure,
+)
 from ..http.message import Request, Response, set_header
 from .balancers import Chance, Clock, load_balancer
 from .host import HealthFlag, Host
@@ -22,7 +29,15 @@ _log = logging.getLogger(__name__)
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
-_NOT_CONNECTED = (CONNECTION_FAILURE, CONNECTION_TIMEOUT)
+
+# The failures that speak against a host, and whether it had been reached. An overflow, say, does not: without a host
+# there would be even more for the rest to do.
+_FAILED_CONNECTED = {
+    CONNECTION_FAILURE: False,
+    CONNECTION_TIMEOUT: False,
+    CONNECTION_TERMINATION: True,
+    PROTOCOL_ERROR: True,
+}
 
 
 class Cluster:
@@ -78,9 +93,8 @@ class Cluster:
             self._outliers.stats.active = sum(host.ejected for host in self.hosts)
 
     async def detect_outliers(self) -> None:
-        """Let hosts that were ejected return when it is time. Returns at once where none can be."""
-        if self._outliers is None:
-            return
+        """Let hosts that were ejected return when it is time."""
+        assert self._outliers is not None, "this cluster detects outliers"
         while True:
             await trio.sleep(self._outliers.config.interval_s)
             if returned := self._outliers.sweep(self.hosts, trio.current_time()):
@@ -132,8 +146,8 @@ class Cluster:
         except Failure as failure:
             host.errors += 1
             stats.count(failure.kind.status, time.perf_counter() - started)
-            if self._outliers is not None:
-                self._eject(host, self._outliers.failed(host, connected=failure.kind not in _NOT_CONNECTED))
+            if self._outliers is not None and failure.kind in _FAILED_CONNECTED:
+                self._eject(host, self._outliers.failed(host, _FAILED_CONNECTED[failure.kind]))
             raise
         finally:
             stats.requests_active -= 1

@@ -67,15 +67,15 @@ class HealthChecker:
             self._observe(await trouble(check))
             self.tried.set()
 
-    def _observe(self, trouble: str | None) -> None:
-        changed = self._health.observe(trouble is None)
+    def _observe(self, why: str | None) -> None:
+        changed = self._health.observe(why is None)
         if changed:
             for cluster in self._clusters:
                 cluster.health_checked(self._check, self._health.healthy)
-        if changed and trouble is None:
+        if changed and why is None:
             _log.info("health check %s: healthy", described(self._check.probe))
         elif changed or not self.tried.is_set():
-            _log.warning("health check %s: unhealthy: %s", described(self._check.probe), trouble)
+            _log.warning("health check %s: unhealthy: %s", described(self._check.probe), why)
 
 
 def described(probe: Probe) -> str:

@@ -26,7 +26,7 @@ class HealthFlag(enum.Flag):
 
 
 class OutlierRecord:
-    """What outlier detection remembers of a host. Times are on its cluster's clock."""
+    """What outlier detection remembers of a host. Times are on trio's clock."""
 
     __slots__ = (
         "backoff",
