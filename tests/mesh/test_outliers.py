@@ -105,3 +105,9 @@ def test_what_can_eject_nobody_is_told(settings: str, expected: list[str]) -> No
 def test_of_a_name_it_is_not_known_how_many_endpoints_it_has() -> None:
     named = WORLD.replace("STATIC", "DNS").replace("10.0.0.1", "a.test").replace("10.0.0.2", "b.test")
     assert remarks(mesh_of(named, rule("trafficPolicy: {outlierDetection: {}}"))) == ()
+
+
+def test_a_policy_without_endpoints_ejects_none() -> None:
+    both = rule("trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, outlierDetection: {}}")
+    messages = [note.message for note in remarks(mesh_of(WORLD, both))]
+    assert "DestinationRule/r.prod: outlierDetection is not for PASSTHROUGH, which knows no endpoints" in messages
