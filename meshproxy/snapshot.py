@@ -583,6 +583,28 @@ class LocalityWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitBreakers:
+    """How much of a cluster may be in use at a time, in all its endpoints together; None is without limit.
+
+    A request is pending while it waits for a connection, a new one included, and active from then until its response's
+    body has ended. An endpoint that has no connection may always open one.
+    """
+
+    max_connections: int | None = None
+    max_pending_requests: int | None = None
+    max_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TcpKeepalive:
+    """The kernel's probes of idle connections; what is None, the kernel decides."""
+
+    probes: int | None = None
+    time_s: int | None = None
+    interval_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """A set of equal servers. With `STRICT_DNS`, each endpoint's name stands for every address it resolves to.
 
@@ -596,6 +618,9 @@ class Cluster:
     `slow_start` is for the policies LEAST_REQUEST and ROUND_ROBIN.
 
     Where fewer than `healthy_panic_threshold` percent of the endpoints are healthy, all of them serve; with 0, never.
+
+    A connection is closed when it has been idle for `idle_timeout_s` (0 is never), and as soon as it is idle once it is
+    `max_connection_duration_s` old or has served `max_requests_per_connection`.
     """
 
     name: str
@@ -603,6 +628,11 @@ class Cluster:
     type: DiscoveryType = "STATIC"
     lb_policy: LbPolicy = "LEAST_REQUEST"
     connect_timeout_s: float = 10.0
+    idle_timeout_s: float = 3600.0
+    max_connection_duration_s: float | None = None
+    max_requests_per_connection: int | None = None
+    tcp_keepalive: TcpKeepalive | None = None
+    circuit_breakers: CircuitBreakers = CircuitBreakers()
     healthy_panic_threshold: float = 0.0
     locality_weights: tuple[LocalityWeight, ...] = ()
     slow_start: SlowStart | None = None

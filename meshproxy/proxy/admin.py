@@ -6,10 +6,12 @@ The admin interface is a service like any other, behind a connection manager of 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from collections.abc import Callable, Mapping
 
+from .. import snapshot
 from ..snapshot import HttpConnectionManager, RouteConfiguration, Snapshot
 from ..telemetry.metrics import Metrics
 from .http.message import Request, Response
@@ -81,7 +83,8 @@ class Admin:
     def _clusters_page(self, request: Request) -> Response:
         """Envoy's lines `cluster::address::name::value`, or with `?format=json` the same as JSON."""
         shown = {
-            name: {host.name: _host_figures(host) for host in cluster.hosts} for name, cluster in self._clusters.items()
+            name: _limits(cluster.config) | {host.name: _host_figures(host) for host in cluster.hosts}
+            for name, cluster in self._clusters.items()
         }
         if query_parameter(request.path, b"format") == b"json":
             return _json(shown)
@@ -94,6 +97,12 @@ class Admin:
                 for name, value in figures.items()
             ),
         )
+
+
+def _limits(cluster: snapshot.Cluster) -> dict[str, dict[str, int | str]]:
+    """As Envoy has them among the hosts, but for what is without limit."""
+    limits = {name: limit for name, limit in dataclasses.asdict(cluster.circuit_breakers).items() if limit is not None}
+    return {"default_priority": limits} if limits else {}
 
 
 def _host_figures(host: Host) -> dict[str, int | str]:

@@ -21,13 +21,15 @@ import trio
 from trio.lowlevel import notify_closing, wait_writable
 
 from .. import snapshot
-from ..snapshot import Address, SocketAddress
+from ..snapshot import Address, SocketAddress, TcpKeepalive
 from . import splice
 from .readiness import Waiter, readiness
 
 RECEIVE_SIZE = 65536
 
 _NONE = bytes(4)
+
+_KEEPALIVE_TIME: int = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009 (macOS)
 
 LOST = (OSError, trio.ClosedResourceError)
 """What `receive` and `send` raise: the connection broke, or was closed on this side."""
@@ -176,8 +178,11 @@ def _ip(name: tuple[Any, ...]) -> str:
     return str(name[0]).removeprefix("::ffff:") if "." in name[0] else str(name[0])
 
 
-async def connect(address: Address) -> Transport:
-    """A connection to an address (an IP address: names are looked up elsewhere). Raises `OSError`."""
+async def connect(address: Address, keepalive: TcpKeepalive | None = None) -> Transport:
+    """A connection to an address (an IP address: names are looked up elsewhere). Raises `OSError`.
+
+    With `keepalive`, the kernel asks the other side whether it is still there when nothing comes.
+    """
     if isinstance(address, snapshot.Pipe):
         connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         target: str | tuple[str, int] = address.path
@@ -187,6 +192,8 @@ async def connect(address: Address) -> Transport:
         target = (address.host, address.port)
     try:
         connecting.setblocking(False)
+        if keepalive is not None and connecting.family != socket.AF_UNIX:
+            _keep_alive(connecting, keepalive)
         error = connecting.connect_ex(target)
         if error == errno.EINPROGRESS:
             await wait_writable(connecting)
@@ -197,6 +204,17 @@ async def connect(address: Address) -> Transport:
     except BaseException:
         connecting.close()
         raise
+
+
+def _keep_alive(connecting: socket.socket, keepalive: TcpKeepalive) -> None:
+    connecting.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (_KEEPALIVE_TIME, keepalive.time_s),
+        (socket.TCP_KEEPINTVL, keepalive.interval_s),
+        (socket.TCP_KEEPCNT, keepalive.probes),
+    ):
+        if value is not None:
+            connecting.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def listen(address: SocketAddress, backlog: int = 4096) -> socket.socket:

@@ -7,6 +7,7 @@ connections, which outlive accepting. A fault in one connection's task is logged
 from __future__ import annotations
 
 import logging
+import math
 import random
 import socket
 import time
@@ -37,7 +38,6 @@ from .upstream.health import HealthChecker
 _log = logging.getLogger(__name__)
 
 _SWEEP_S = 5.0
-_UPSTREAM_IDLE_S = 3600.0  # Istio's default for connectionPool.http.idleTimeout
 _WARMING_S = 5.0
 
 
@@ -145,6 +145,9 @@ class Worker:
     def _start_background(self, background: trio.Nursery, admin: socket.socket | None) -> None:
         background.start_soon(self._departures.run)
         background.start_soon(self._sweep)
+        for cluster in self.clusters.values():
+            if cluster.bounds.lifetime is not None:
+                background.start_soon(cluster.bounds.lifetime.enforce, cluster)
         if self._access_log is not None:
             background.start_soon(self._access_log.run)
         if admin is not None:
@@ -230,8 +233,9 @@ class Worker:
             await trio.sleep(_SWEEP_S)
             now = trio.current_time()
             for cluster in self.clusters.values():
+                idle_timeout_s = cluster.config.idle_timeout_s or math.inf
                 for host in cluster.hosts:
-                    host.sweep(now, _UPSTREAM_IDLE_S)
+                    host.sweep(now, idle_timeout_s)
             for connection in self._connections:
                 connection.close_if_idle(now)
 

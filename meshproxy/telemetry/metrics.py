@@ -8,9 +8,11 @@ https://istio.io/latest/docs/reference/config/metrics/.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -65,10 +67,19 @@ class OutlierStats:
         """How often none was because there were too many already."""
 
 
+class Breaker(Protocol):
+    """One of a cluster's limits: how many of something there may be at a time, and how many there are."""
+
+    limit: float
+    active: int
+    overflows: int
+    """How many were not let pass."""
+
+
 class ClusterStats:
     """One cluster's counters."""
 
-    __slots__ = ("name", "outliers", "requests_active", "responses", "time")
+    __slots__ = ("breakers", "name", "outliers", "requests_active", "responses", "time")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -78,6 +89,8 @@ class ClusterStats:
         self.responses = [0] * 10
         """By class of status: `responses[2]` are 2xx; `responses[0]` had none."""
         self.time = Histogram()
+        self.breakers: Mapping[str, Breaker] = {}
+        """By the names in `_BREAKERS`; none where nothing is limited."""
 
     def count(self, status: int, seconds: float) -> None:
         """A response came, or the failure that stands for one."""
@@ -124,6 +137,7 @@ class Metrics(Collector):
         yield from _listener_families(self.listeners.values())
         yield from _cluster_families(self.clusters.values())
         yield from _outlier_families(self.clusters.values())
+        yield from _circuit_breaker_families(self.clusters.values())
         yield _istio_requests(self.listeners.values())
 
 
@@ -201,6 +215,35 @@ def _outlier_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
             detected[why].add_metric([stats.name], outliers.detected[why])
             enforced[why].add_metric([stats.name], outliers.enforced[why])
     yield from (active, total, overflow, *detected.values(), *enforced.values())
+
+
+# By the names that Envoy has for them: what overflows of each, and what there is to a limit of it.
+_BREAKERS = {
+    "cx": ("upstream_cx_overflow", "cx", "connections"),
+    "rq_pending": ("upstream_rq_pending_overflow", "pending", "requests that wait for a connection"),
+    "rq": ("upstream_rq_active_overflow", "rq", "requests that have a connection"),
+}
+
+
+def _circuit_breaker_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
+    label = ["envoy_cluster_name"]
+    prefix = "envoy_cluster_circuit_breakers_default"
+    pending = GaugeMetricFamily("envoy_cluster_upstream_rq_pending_active", "Waiting for a connection.", labels=label)
+    for name, (overflow, short, things) in _BREAKERS.items():
+        overflows = CounterMetricFamily(f"envoy_cluster_{overflow}", f"Not let pass of {things}.", labels=label)
+        opened = GaugeMetricFamily(f"{prefix}_{name}_open", f"1 while no more {things} are let pass.", labels=label)
+        remaining = GaugeMetricFamily(f"{prefix}_remaining_{short}", f"How many more {things} may be.", labels=label)
+        for stats in clusters:
+            breaker = stats.breakers.get(name)
+            if breaker is not None:
+                overflows.add_metric([stats.name], breaker.overflows)
+                opened.add_metric([stats.name], breaker.active >= breaker.limit)
+                if breaker.limit < math.inf:
+                    remaining.add_metric([stats.name], max(breaker.limit - breaker.active, 0))
+                if name == "rq_pending":
+                    pending.add_metric([stats.name], breaker.active)
+        yield from (overflows, opened, remaining)
+    yield pending
 
 
 def _istio_requests(listeners: Iterable[ListenerStats]) -> Metric:

@@ -26,6 +26,8 @@ import trio.testing
 
 from meshproxy.proxy.http.http1_server import Http1ServerConnection
 from meshproxy.proxy.readiness import readiness
+from meshproxy.proxy.upstream.cluster import Cluster as RunningCluster
+from meshproxy.proxy.upstream.forward_proxy import ForwardProxy
 from meshproxy.proxy.upstream.host import Host
 from meshproxy.proxy.worker import Worker
 from meshproxy.snapshot import (
@@ -232,6 +234,35 @@ def answers_and_closes(response: bytes) -> Script:
     return script
 
 
+class Holding:
+    """A backend's script that answers when the test says so, in the order in which the requests came."""
+
+    def __init__(self, response: bytes = OK) -> None:
+        self._response = response
+        self._held: list[trio.Event] = []
+        self.paths: list[str] = []
+        """Of the requests that have come."""
+
+    async def __call__(self, connection: Peer) -> None:
+        while True:
+            message = await connection.message()
+            self.paths.append(message.split(b" ")[1].decode())
+            self._held.append(event := trio.Event())
+            await event.wait()
+            await connection.send(self._response)
+
+    @property
+    def held(self) -> int:
+        """How many requests wait for their answers."""
+        return len(self._held)
+
+    async def answer(self, count: int = 1) -> None:
+        """Answer the oldest requests that have not been, waiting for them to come."""
+        for _ in range(count):
+            await until(lambda: self._held)
+            self._held.pop(0).set()
+
+
 async def silent(connection: Peer) -> None:
     """Read whatever comes, and never answer."""
     await connection.ended()
@@ -436,12 +467,20 @@ class Gateway:
             not any(host.active for host in self.hosts)
             and all(host.connections == len(host.idle) for host in self.hosts)
             and not any(one.stats.requests_active for one in self.worker.clusters.values())
+            and all(self._gave_back(one) for one in self.worker.clusters.values())
             and not self.worker._departures
         )
 
+    def _gave_back(self, cluster: RunningCluster | ForwardProxy) -> bool:
+        """Whether only idle connections count for a cluster's limits."""
+        breakers = {name: one.active for name, one in cluster.stats.breakers.items()}
+        idle = sum(host.connections for host in cluster.hosts)
+        return breakers in ({}, {"cx": idle, "rq_pending": 0, "rq": 0})
+
     def _leaks(self) -> str:
         active = {name: one.stats.requests_active for name, one in self.worker.clusters.items()}
-        return f"{self.hosts}, active {active}, waiting {self.worker._departures}"
+        limits = {name: one.stats.breakers for name, one in self.worker.clusters.items()}
+        return f"{self.hosts}, active {active}, limits {limits}, waiting {self.worker._departures}"
 
 
 @asynccontextmanager

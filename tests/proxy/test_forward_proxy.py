@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
 
 from meshproxy.proxy.http.failures import INVALID_AUTHORITY, Failure
 from meshproxy.proxy.upstream.forward_proxy import destination_of, reached
-from meshproxy.snapshot import Cluster, SocketAddress
+from meshproxy.snapshot import CircuitBreakers, Cluster, SocketAddress
 
-from .support import CLUSTER, Gateway, backend, gateway, snapshot, until
+from .support import CLUSTER, Gateway, Holding, backend, gateway, snapshot, until
 from .test_dns import Names
 
 PASSTHROUGH = Cluster(CLUSTER, (), "DYNAMIC_FORWARD_PROXY")
@@ -116,3 +118,18 @@ async def test_clients_cannot_make_it_remember_without_bound(monkeypatch: pytest
 
         assert len(destinations(proxy)) == 3
         await until(lambda: sum(host.connections for host in proxy.worker.clusters[CLUSTER].hosts) == 3)
+
+
+async def test_all_destinations_share_the_limits() -> None:
+    holding = Holding()
+    limited = replace(PASSTHROUGH, circuit_breakers=CircuitBreakers(max_requests=1), max_requests_per_connection=1)
+    async with backend(holding) as one, backend(holding) as other, gateway(snapshot(limited)) as proxy:
+        client = await proxy.client()
+        await client.send(get(f"127.0.0.1:{one.address.port}"))  # type: ignore[union-attr]
+        await until(lambda: holding.held)
+
+        refused = await proxy.exchange(get(f"127.0.0.1:{other.address.port}"))  # type: ignore[union-attr]
+        await holding.answer()
+
+        assert (refused.status, (await client.response()).status) == (503, 200)
+        await until(lambda: one.connections[0].end)

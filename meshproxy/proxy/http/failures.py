@@ -19,7 +19,8 @@ _RESET = "upstream connect error or disconnect/reset before headers. reset reaso
 class Kind(NamedTuple):
     """One line of the table. `details` is what the access log says when the place of failure adds nothing.
 
-    `grpc_status` is for gRPC requests, where it is not the one that follows from `status`.
+    `grpc_status` is for gRPC requests, where it is not the one that follows from `status`. `headers` are those of the
+    response besides what describes its body.
     """
 
     status: int
@@ -27,6 +28,7 @@ class Kind(NamedTuple):
     details: str
     body: str = ""
     grpc_status: int | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 BAD_REQUEST = Kind(400, "DPE", "http1.codec_error", "Bad Request")
@@ -69,6 +71,13 @@ CONNECTION_TERMINATION = Kind(
     "upstream_reset_before_response_started{connection_termination}",
     _RESET + "connection termination",
 )
+OVERFLOW = Kind(
+    503,
+    "UO",
+    "upstream_reset_before_response_started{overflow}",
+    _RESET + "overflow",
+    headers=((b"x-envoy-overloaded", b"true"),),
+)
 PROTOCOL_ERROR = Kind(502, "UPE", "upstream_reset_before_response_started{protocol_error}", _RESET + "protocol error")
 
 # After the head has gone out there is no status left to send: the connection is cut, and the log says why.
@@ -88,17 +97,20 @@ class Failure(Exception):
 
     def respond(self, request: Request | None, headers: Headers | None = None) -> Response:
         """The local reply, with `headers` besides its own. The request keeps why it failed."""
+        kind = self.kind
         if request is not None:
-            add_flags(request, self.kind.flags)
+            add_flags(request, kind.flags)
             request.details = self.details
-        return local_reply(request, self.kind.status, self.kind.body.encode(), headers, self.kind.grpc_status)
+        return local_reply(
+            request, kind.status, kind.body.encode(), [*kind.headers, *(headers or ())], kind.grpc_status
+        )
 
 
 DELAY_INJECTED = "DI"
 """A flag that tells of no failure: there may be one besides."""
 
 # In the order in which Envoy writes them.
-_FLAGS = ("UH", "UF", "UC", "LR", "NR", "DI", "FI", "RL", "DC", "DPE", "DT", "UPE", "NC", "DF")
+_FLAGS = ("UH", "UF", "UC", "UO", "LR", "NR", "DI", "FI", "RL", "DC", "DPE", "DT", "UPE", "NC", "DF")
 
 
 def add_flags(request: Request, flags: str) -> None:

@@ -7,6 +7,7 @@ the latest when `exchange` raises.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import trio
@@ -37,9 +38,22 @@ _BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT")
 class Http1ClientConnection(Http1Connection):
     """A connection to an endpoint, in use by one exchange or idle in its pool."""
 
-    __slots__ = ("_busy", "_heads", "_keep_alive", "_release", "_request_sent", "answered", "idle_since", "requests")
+    __slots__ = (
+        "_busy",
+        "_heads",
+        "_keep_alive",
+        "_release",
+        "_request_sent",
+        "answered",
+        "ends",
+        "idle_since",
+        "opened",
+        "requests",
+    )
 
-    def __init__(self, transport: Transport, release: Callable[[Http1ClientConnection, bool], None]) -> None:
+    def __init__(
+        self, transport: Transport, release: Callable[[Http1ClientConnection, bool], None], opened: float
+    ) -> None:
         super().__init__(transport)
         self._release = release
         self._heads = ResponseHeads(_RESPONSE_LIMITS)
@@ -49,6 +63,10 @@ class Http1ClientConnection(Http1Connection):
         self.answered = False
         """Something has come back in this exchange, if only an interim response."""
         self.requests = 0
+        self.opened = opened
+        """When it came about, on trio's clock."""
+        self.ends = math.inf
+        """When it is to be closed if it is still idle then, on trio's clock."""
         self.idle_since: float | None = None
         """Since when it has been idle, on trio's clock, as far as anybody has looked; None while it is in use."""
 

@@ -18,8 +18,10 @@ from ..http.failures import (
     PROTOCOL_ERROR,
     Failure,
 )
+from ..http.http1_client import Http1ClientConnection
 from ..http.message import Request, Response, set_header
 from .balancers import Chance, Clock, load_balancer
+from .bounded_host import Bounds
 from .host import HealthFlag, Host
 from .outliers import Outlier, OutlierDetector
 
@@ -44,11 +46,20 @@ class Cluster:
     """A running cluster. Its hosts, their connections and its counters live as long as it does."""
 
     def __init__(
-        self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance, clock: Clock = time.monotonic
+        self,
+        config: snapshot.Cluster,
+        stats: ClusterStats,
+        chance: Chance,
+        clock: Clock = time.monotonic,
+        bounds: Bounds | None = None,
     ) -> None:
+        """`bounds` are those of a larger cluster that this one is a part of; otherwise it has its own."""
         self.config = config
         self.stats = stats
         self.clock = clock
+        self.bounds = Bounds.of(config) if bounds is None else bounds
+        if self.bounds.breakers is not None:
+            stats.breakers = self.bounds.breakers.by_name
         self.hosts: list[Host] = []
         self._chance = chance
         self._outliers: OutlierDetector | None = None
@@ -73,7 +84,7 @@ class Cluster:
         now = self.clock()
         hosts: list[Host] = []
         for endpoint in _first_of_each_address(endpoints):
-            host = known.pop(endpoint.address, None) or Host(endpoint.address, healthy_since=now)
+            host = known.pop(endpoint.address, None) or self.bounds.host(endpoint.address, now)
             if host.health_check != endpoint.health_check:
                 host.health_check = endpoint.health_check
                 host.set_flag(HealthFlag.FAILED_ACTIVE_HC, endpoint.health_check not in (None, *passed))
@@ -128,21 +139,21 @@ class Cluster:
         stats.requests_active += 1
         started = time.perf_counter()
         try:
-            host.begin()
             replayable = request.method in _IDEMPOTENT and isinstance(request.body, bytes)
             connection = host.take_idle(replayable)
+            host.begin()
             if connection is None:
-                response = await self._connect_and_exchange(host, request)
-            else:
-                try:
-                    response = await connection.exchange(request)
-                except Failure:
-                    # Its host may have closed it at that very moment: once more, if nothing at all came back.
-                    if connection.answered or not replayable:
-                        raise
-                    host.begin()
-                    host.requests -= 1
-                    response = await self._connect_and_exchange(host, request)
+                connection = await self._connect(host)
+            try:
+                response = await connection.exchange(request)
+            except Failure:
+                # The host may have closed it at that very moment: once more, if nothing at all came back.
+                if connection.requests == 1 or connection.answered or not replayable:
+                    raise
+                host.begin()
+                host.requests -= 1
+                connection = await self._connect(host)
+                response = await connection.exchange(request)
         except Failure as failure:
             host.errors += 1
             stats.count(failure.kind.status, time.perf_counter() - started)
@@ -175,13 +186,13 @@ class Cluster:
                 time_s, number = outliers.ejection_time_s(host), host.outlier.ejections
                 _log.warning(message, self.config.name, host.name, time_s, reason.value, number)
 
-    async def _connect_and_exchange(self, host: Host, request: Request) -> Response:
+    async def _connect(self, host: Host) -> Http1ClientConnection:
+        """A connection for a request that was given to the host. Raises `Failure`; then the request is over."""
         try:
-            connection = await host.connect(self.config.connect_timeout_s)
+            return await host.connect(self.config.connect_timeout_s)
         except BaseException:
             host.end()
             raise
-        return await connection.exchange(request)
 
 
 def _first_of_each_address(endpoints: Iterable[snapshot.Endpoint]) -> Iterable[snapshot.Endpoint]:

@@ -20,6 +20,7 @@ from ...telemetry.metrics import ClusterStats
 from ..http.failures import DNS_RESOLUTION_FAILED, INVALID_AUTHORITY, LOOP_DETECTED, Failure
 from ..http.message import Request, Response
 from .balancers import Chance
+from .bounded_host import Bounds
 from .cluster import Cluster
 from .dns import preferred
 from .host import Host
@@ -35,6 +36,8 @@ class ForwardProxy:
     def __init__(self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance) -> None:
         self.config = config
         self.stats = stats
+        self.bounds = Bounds.of(config)
+        """All destinations share them."""
         self._chance = chance
         self._destinations: OrderedDict[SocketAddress, _Destination] = OrderedDict()
 
@@ -69,7 +72,7 @@ class ForwardProxy:
             _, forgotten = self._destinations.popitem(last=False)
             forgotten.cluster.close()
         destination = self._destinations[address] = _Destination(
-            Cluster(replace(self.config, type="STATIC"), self.stats, self._chance)
+            Cluster(replace(self.config, type="STATIC"), self.stats, self._chance, bounds=self.bounds)
         )
         return destination
 

@@ -12,10 +12,11 @@ import os
 
 import trio
 
-from ...snapshot import UNKNOWN_LOCALITY, Address, HealthCheck
+from ...snapshot import UNKNOWN_LOCALITY, Address, HealthCheck, TcpKeepalive
 from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, Failure
 from ..http.http1_client import Http1ClientConnection
 from ..transport import connect
+from .lifetime import Lifetime
 
 
 class HealthFlag(enum.Flag):
@@ -71,6 +72,8 @@ class Host:
         "health_flags",
         "healthy_since",
         "idle",
+        "keepalive",
+        "lifetime",
         "locality",
         "name",
         "outlier",
@@ -80,7 +83,15 @@ class Host:
         "weight",
     )
 
-    def __init__(self, address: Address, weight: int = 1, healthy_since: float = -math.inf) -> None:
+    def __init__(
+        self,
+        address: Address,
+        weight: int = 1,
+        healthy_since: float = -math.inf,
+        *,
+        lifetime: Lifetime | None = None,
+        keepalive: TcpKeepalive | None = None,
+    ) -> None:
         self.address = address
         self.name = str(address)
         self.weight = weight
@@ -93,6 +104,8 @@ class Host:
         self.health_check: HealthCheck | None = None
         self.outlier = OutlierRecord()
         self.removed = False
+        self.lifetime = lifetime
+        self.keepalive = keepalive
         self.active = 0
         self.idle: list[Http1ClientConnection] = []
         self.connections = 0
@@ -143,7 +156,7 @@ class Host:
         """A new connection. Raises `Failure` (UF)."""
         with trio.move_on_after(timeout_s):
             try:
-                transport = await connect(self.address)
+                transport = await connect(self.address, self.keepalive)
             except OSError as error:
                 self.connect_failures += 1
                 reason = os.strerror(error.errno).replace(" ", "_") if error.errno else "unknown"
@@ -154,7 +167,7 @@ class Host:
                 ) from error
             self.connections += 1
             self.connections_total += 1
-            return Http1ClientConnection(transport, self._release)
+            return Http1ClientConnection(transport, self._release, trio.current_time())
         self.connect_failures += 1
         raise Failure(CONNECTION_TIMEOUT)
 
@@ -182,6 +195,13 @@ class Host:
                 kept.append(connection)
         self.idle = kept
 
+    def end_idle(self, now: float) -> float:
+        """Close the idle connections whose lifetime is over, and tell when the next one's will be."""
+        for connection in [one for one in self.idle if one.ends <= now]:
+            self.idle.remove(connection)
+            self._discard(connection)
+        return min((connection.ends for connection in self.idle), default=math.inf)
+
     def remove(self) -> None:
         """Serve no new request; what is under way goes on."""
         self.removed = True
@@ -190,11 +210,16 @@ class Host:
 
     def _release(self, connection: Http1ClientConnection, reusable: bool) -> None:
         self.active -= 1
-        if reusable and not self.removed:
+        if reusable and not self.removed and (self.lifetime is None or self._lives_on(connection, self.lifetime)):
             connection.idle_since = None
             self.idle.append(connection)
         else:
             self._discard(connection)
+
+    def _lives_on(self, connection: Http1ClientConnection, lifetime: Lifetime) -> bool:
+        now = trio.current_time()
+        connection.ends = lifetime.ends(connection, now)
+        return connection.ends > now
 
     def _discard(self, connection: Http1ClientConnection) -> None:
         connection.transport.close()
