@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..resources import Destination
 from ..snapshot import Address, Cluster, DiscoveryType, Endpoint, HashPolicy, Origin, SocketAddress
+from .connection_pools import with_connection_pool
 from .destination_rules import DestinationRules, EffectivePolicy, PlacedSubset, effective_policy
 from .load_balancing import hash_policy, lb_policy, slow_start
 from .localities import Whereabouts, placed
@@ -14,9 +15,6 @@ from .names import cluster_name, fqdn, is_ip_address
 from .outliers import outlier_detection, panic_threshold
 from .registry import Service, ServiceEndpoint, View, selects
 from .workloads import Workload
-
-DEFAULT_CONNECT_TIMEOUT_S = 10.0
-"""Istio's, from MeshConfig; Envoy's own is 5."""
 
 
 class Target(NamedTuple):
@@ -119,18 +117,18 @@ def _cluster(target: Target, found: _Found, view: View, here: Whereabouts) -> Cl
     if service.resolution == "DNS_ROUND_ROBIN":
         endpoints = endpoints[:1]  # of entries for one host that are one service, the first has the name to look up
     where = placed(endpoints, policy.load_balancer, here, ejects=policy.outlier_detection is not None)
-    return Cluster(
+    cluster = Cluster(
         name=target.cluster,
         endpoints=where.endpoints,
         type=discovery_type(where.endpoints, one_by_one=service.resolution == "DNS_ROUND_ROBIN"),
         lb_policy=lb_policy(policy.load_balancer),
-        connect_timeout_s=connect_timeout_s(policy),
         healthy_panic_threshold=panic_threshold(policy.outlier_detection),
         outlier_detection=outlier_detection(policy.outlier_detection),
         locality_weights=where.weights,
         slow_start=slow_start(policy.load_balancer),
         origin=_origin(service, subset),
     )
+    return with_connection_pool(cluster, policy.connection_pool)
 
 
 def _passthrough(target: Target, found: _Found, view: View) -> Cluster | None:
@@ -140,13 +138,13 @@ def _passthrough(target: Target, found: _Found, view: View) -> Cluster | None:
     """
     if not view.sidecar:
         return None
-    return Cluster(
+    cluster = Cluster(
         name=target.cluster,
         endpoints=(),
         type="DYNAMIC_FORWARD_PROXY",
-        connect_timeout_s=connect_timeout_s(found.policy),
         origin=_origin(found.service, found.subset),
     )
+    return with_connection_pool(cluster, found.policy.connection_pool)
 
 
 def _serves(service: Service, port: int) -> bool:
@@ -177,12 +175,6 @@ def discovery_type(endpoints: Iterable[Endpoint], one_by_one: bool = False) -> D
     if all(map(is_ip_address, hosts)):
         return "STATIC"
     return "LOGICAL_DNS" if one_by_one else "STRICT_DNS"
-
-
-def connect_timeout_s(policy: EffectivePolicy) -> float:
-    """How long a policy lets a connection take to come about."""
-    tcp = policy.connection_pool.tcp if policy.connection_pool else None
-    return DEFAULT_CONNECT_TIMEOUT_S if tcp is None or tcp.connect_timeout is None else tcp.connect_timeout
 
 
 def _origin(service: Service, subset: PlacedSubset | None) -> Origin:

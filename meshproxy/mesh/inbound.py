@@ -25,7 +25,8 @@ from ..snapshot import (
     VirtualHost,
     WeightedCluster,
 )
-from .clusters import connect_timeout_s, discovery_type
+from .clusters import discovery_type
+from .connection_pools import with_connection_pool
 from .declarations import entry_target_port, protocol_of, target_port
 from .destination_rules import DestinationRules, effective_policy
 from .mesh import Mesh
@@ -110,13 +111,13 @@ def inbound_cluster(
     namespace = inbound.service.namespace
     policy = effective_policy(rules.find(inbound.hostname, namespace, namespace), None, inbound.port.number)
     endpoints = (Endpoint(app, health_check=check),)
-    return Cluster(
+    cluster = Cluster(
         name=inbound_cluster_name(number),
         endpoints=endpoints,
         type=discovery_type(endpoints),
-        connect_timeout_s=connect_timeout_s(policy),
         origin=_origin(inbound),
     )
+    return with_connection_pool(cluster, policy.connection_pool)
 
 
 def _origin(inbound: InboundPort) -> Origin:

@@ -227,22 +227,34 @@ class LoadBalancerSettings(Ruled):
                 yield (), f"give one of {one} and {other}, not both"
 
 
-class TcpKeepalive(Model):
-    """The kernel's probes of idle connections."""
+# The most that Linux takes (include/net/tcp.h): TCP_KEEPCNT, and TCP_KEEPIDLE and TCP_KEEPINTVL in seconds.
+MAX_KEEPALIVE_PROBES = 127
+MAX_KEEPALIVE_S = 32767
+
+
+class TcpKeepalive(Ruled):
+    """The kernel's probes of idle connections. It counts in whole seconds; what is left out, it decides itself."""
 
     probes: UInt | None = None
     time: PositiveDuration | None = None
     interval: PositiveDuration | None = None
 
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.probes is not None and self.probes > MAX_KEEPALIVE_PROBES:
+            yield ("probes",), f"has to be at most {MAX_KEEPALIVE_PROBES}, the most that Linux sends"
+        for name, seconds in (("time", self.time), ("interval", self.interval)):
+            if seconds is not None and not 1 <= seconds < MAX_KEEPALIVE_S + 1:
+                yield (name,), f"has to be between 1s and {MAX_KEEPALIVE_S}s, the bounds of Linux"
+
 
 class TCPSettings(Model):
-    """Limits of connections, whatever they carry. The connect timeout is 10s unless given."""
+    """Limits of connections, whatever they carry; 0 is no limit. The connect timeout is 10s unless given."""
 
-    max_connections: Annotated[NonNegative | None, NotYet("limits of connections")] = None
+    max_connections: NonNegative | None = None
     connect_timeout: PositiveDuration | None = None
-    tcp_keepalive: Annotated[TcpKeepalive | None, NotYet("TCP keepalive")] = None
-    max_connection_duration: Annotated[PositiveDuration | None, NotYet("limits of a connection's age")] = None
-    idle_timeout: Annotated[Duration | None, NotYet("idle timeouts of connections")] = None
+    tcp_keepalive: TcpKeepalive | None = None
+    max_connection_duration: PositiveDuration | None = None
+    idle_timeout: Duration | None = None
 
 
 class ConnectionKeepalive(Model):
@@ -253,13 +265,13 @@ class ConnectionKeepalive(Model):
 
 
 class HTTPSettings(Ruled):
-    """Limits of HTTP connections and requests."""
+    """Limits of HTTP connections and requests; 0 is no limit. Its idle timeout goes before that of `tcp`."""
 
-    http1_max_pending_requests: Annotated[NonNegative | None, NotYet("limits of waiting requests")] = None
-    http2_max_requests: Annotated[NonNegative | None, NotYet("limits of active requests")] = None
-    max_requests_per_connection: Annotated[NonNegative | None, NotYet("limits of requests to a connection")] = None
+    http1_max_pending_requests: NonNegative | None = None
+    http2_max_requests: NonNegative | None = None
+    max_requests_per_connection: NonNegative | None = None
     max_retries: Annotated[NonNegative | None, NotYet("limits of active retries")] = None
-    idle_timeout: Annotated[PositiveDuration | None, NotYet("idle timeouts of connections")] = None
+    idle_timeout: PositiveDuration | None = None
     h2_upgrade_policy: Annotated[
         H2UpgradePolicy | None, NotYet("HTTP/2 to upstreams; use DO_NOT_UPGRADE", none_of("UPGRADE"))
     ] = None

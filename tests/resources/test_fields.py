@@ -38,6 +38,8 @@ def test_a_kind_has_exactly_istios_fields_types_and_values(kind: str) -> None:
         ("VirtualService", "tcp[].route[].destination.host", "not-yet"),
         ("DestinationRule", "trafficPolicy.portLevelSettings[].loadBalancer.simple", "honoured"),
         ("DestinationRule", "subsets[].trafficPolicy.connectionPool.tcp.connectTimeout", "honoured"),
+        ("DestinationRule", "trafficPolicy.connectionPool.http.http1MaxPendingRequests", "honoured"),
+        ("DestinationRule", "trafficPolicy.connectionPool.http.maxConcurrentStreams", "not-yet"),
         ("Gateway", "servers[].defaultEndpoint", "refused"),
         ("Gateway", "servers[].tls.mode", "not-yet"),
         ("ServiceEntry", "endpoints[].ports{}", "honoured"),

@@ -58,6 +58,10 @@ ACCEPTED = [
         "ServiceEntry",
         entry("resolution: STATIC, endpoints: [{address: 'unix:///run/a.sock', labels: {v: '1'}}]"),
     ),
+    (
+        "DestinationRule",
+        policy("connectionPool: {tcp: {tcpKeepalive: {probes: 127, time: 32767.9s, interval: 1s}}}"),
+    ),
     ("ServiceEntry", entry("resolution: STATIC, workloadSelector: {labels: {app: a}}, exportTo: ['~']")),
     ("ServiceEntry", entry("resolution: DNS, addresses: [10.0.0.1], location: MESH_EXTERNAL")),
     ("ServiceEntry", entry("resolution: DNS_ROUND_ROBIN, endpoints: [{address: b.com}]")),
@@ -74,6 +78,19 @@ REFUSED = [
     ("DestinationRule", "{host: 'a*'}", "host", "'*' may only stand at its start"),
     ("DestinationRule", "{host: a, trafficPolicy: {}}", "trafficPolicy", "is empty"),
     ("DestinationRule", policy("connectionPool: {}"), "trafficPolicy.connectionPool", "give tcp or http"),
+    *(
+        (
+            "DestinationRule",
+            policy(f"connectionPool: {{tcp: {{tcpKeepalive: {{{field}: {value}}}}}}}"),
+            f"trafficPolicy.connectionPool.tcp.tcpKeepalive.{field}",
+            told,
+        )
+        for field, value, told in (
+            ("probes", "128", "at most 127"),
+            ("time", "500ms", "between 1s and 32767s"),
+            ("interval", "10h", "between 1s and 32767s"),
+        )
+    ),
     (
         "DestinationRule",
         policy("connectionPool: {tcp: {connectTimeout: 0s}}"),
