@@ -7,8 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..snapshot import MAX_RING_SIZE, UNKNOWN_LOCALITY, Cluster, Endpoint, LbPolicy, Locality, Maglev, Pipe, RingHash
-from .fields import UINT32_MAX, Inexpressible, Message, address, is_ip_address, limit, typed
+from ..snapshot import (
+    MAX_RING_SIZE,
+    UNKNOWN_LOCALITY,
+    CircuitBreakers,
+    Cluster,
+    Endpoint,
+    LbPolicy,
+    Locality,
+    Maglev,
+    Pipe,
+    RingHash,
+)
+from .fields import UINT32_MAX, Inexpressible, Message, address, duration, is_ip_address, limit, typed
 from .health import error_matcher, health_check_config, health_checks, outlier_detection
 
 _DNS_REFRESH = "5s"  # as often as we look names up
@@ -22,12 +33,14 @@ def cluster(config: Cluster, dns_cache: Message | None) -> Message:
         "name": config.name,
         **_discovery(config, dns_cache),
         "connect_timeout": limit(config.connect_timeout_s, f"connect timeout of cluster {config.name!r}"),
-        "circuit_breakers": {"thresholds": [_no_limits()]},
+        **_keepalive(config),
+        "circuit_breakers": {"thresholds": [_thresholds(config.circuit_breakers)]},
         **outlier_detection(config),
         **health_checks(config),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
+                common_http_protocol_options=_connections(config),
                 explicit_http_config={"http_protocol_options": {"enable_trailers": True}},
                 **error_matcher(config.outlier_detection),
             )
@@ -156,7 +169,36 @@ def _endpoint(endpoint: Endpoint, among: Iterable[Endpoint]) -> Message:
     }
 
 
-def _no_limits() -> Message:
+def _thresholds(config: CircuitBreakers) -> Message:
     """`CircuitBreakers.Thresholds`: Envoy's defaults would let no more than 1024 of each pass."""
-    kinds = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-    return dict.fromkeys(kinds, UINT32_MAX)
+    limits = {
+        "max_connections": config.max_connections,
+        "max_pending_requests": config.max_pending_requests,
+        "max_requests": config.max_requests,
+        "max_retries": None,
+    }
+    return {name: UINT32_MAX if limit is None else limit for name, limit in limits.items()}
+
+
+def _connections(config: Cluster) -> Message:
+    """`config.core.v3.HttpProtocolOptions`"""
+    options: Message = {"idle_timeout": duration(config.idle_timeout_s)}
+    if config.max_connection_duration_s is not None:
+        what = f"max connection duration of cluster {config.name!r}"
+        options["max_connection_duration"] = limit(config.max_connection_duration_s, what)
+    if config.max_requests_per_connection is not None:
+        options["max_requests_per_connection"] = config.max_requests_per_connection
+    return options
+
+
+def _keepalive(config: Cluster) -> Message:
+    keepalive = config.tcp_keepalive
+    if keepalive is None:
+        return {}
+    fields = {
+        "keepalive_probes": keepalive.probes,
+        "keepalive_time": keepalive.time_s,
+        "keepalive_interval": keepalive.interval_s,
+    }
+    tcp_keepalive = {name: value for name, value in fields.items() if value is not None}
+    return {"upstream_connection_options": {"tcp_keepalive": tcp_keepalive}}

@@ -18,6 +18,7 @@ from meshproxy.envoy.routes import direct_response_action, header_matcher, redir
 from meshproxy.snapshot import (
     Action,
     Buffer,
+    CircuitBreakers,
     Cluster,
     CorsPolicy,
     DirectResponseAction,
@@ -52,6 +53,7 @@ from meshproxy.snapshot import (
     SlowStart,
     Snapshot,
     SocketAddress,
+    TcpKeepalive,
     TokenBucket,
     VirtualHost,
     WeightedCluster,
@@ -227,6 +229,22 @@ def test_how_a_listener_speaks_http() -> None:
             {"type": "LOGICAL_DNS", "dns_lookup_family": "V4_PREFERRED"},
         ),
         (
+            Cluster("c", (), circuit_breakers=CircuitBreakers(1, 0, 2), tcp_keepalive=TcpKeepalive(time_s=5)),
+            {
+                "circuit_breakers": {
+                    "thresholds": [
+                        {
+                            "max_connections": 1,
+                            "max_pending_requests": 0,
+                            "max_requests": 2,
+                            "max_retries": 2**32 - 1,
+                        }
+                    ]
+                },
+                "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 5}},
+            },
+        ),
+        (
             Cluster("c", (), lb_policy=RingHash(7)),
             {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 7}},
         ),
@@ -259,6 +277,21 @@ def test_clusters(config: Cluster, expected: dict[str, Any]) -> None:
     groups = message.get("load_assignment", {}).get("endpoints", [])
     endpoints = [one for group in groups for one in group["lb_endpoints"]]
     assert [one["load_balancing_weight"] for one in endpoints] == [one.weight for one in config.endpoints]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (Cluster("c", ()), {"idle_timeout": "3600s"}),
+        (
+            Cluster("c", (), idle_timeout_s=0, max_connection_duration_s=1.5, max_requests_per_connection=5),
+            {"idle_timeout": "0s", "max_connection_duration": "1.5s", "max_requests_per_connection": 5},
+        ),
+    ],
+)
+def test_bounds_of_connections(config: Cluster, expected: dict[str, Any]) -> None:
+    [options] = cluster(config, None)["typed_extension_protocol_options"].values()
+    assert options["common_http_protocol_options"] == expected
 
 
 def test_endpoints_stand_together_by_locality_and_priority() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..exchanges import Case
 from . import (
+    circuit_breakers,
     endpoints,
     failures,
     filters,
@@ -27,6 +28,7 @@ CASES: tuple[Case, ...] = (
     *framing.CASES,
     *messages.CASES,
     *failures.CASES,
+    *circuit_breakers.CASES,
     *endpoints.CASES,
     *sidecars.CASES,
     *filters.CASES,
@@ -79,6 +81,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "pipelining / answered here with a body",
         "no endpoint / POST",
         "no cluster / POST",
+        "no pending requests / POST",
+        "no active requests / POST",
         "rule fault: {abort: {httpStatus: 503, percentage: {value: 100}}} / POST",
         "a buffer of ten bytes / eleven",
         "a buffer of ten bytes / eleven, gRPC",
