@@ -9,10 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from meshproxy.snapshot import SocketAddress
+from meshproxy.snapshot import SocketAddress, TcpKeepalive
 
 from .mesh.support import GATEWAY, service_entry, snapshot_of, virtual_service
-from .proxy.support import Backend, Gateway, backend, gateway, until
+from .proxy.support import OK, Backend, Gateway, Holding, Script, answers, backend, gateway, until
 
 DOCS = (Path(__file__).parents[1] / "docs" / "traffic.md").read_text()
 INGRESS = GATEWAY.replace("name: gw", "name: ingress")
@@ -30,9 +30,13 @@ def example(heading: str) -> str:
 
 
 @asynccontextmanager
-async def running(heading: str, *more: str) -> AsyncIterator[tuple[Gateway, Backend, Backend]]:
-    """A gateway with the example, before `shop` and `shop-next`."""
-    async with backend() as shop, backend() as following:
+async def running(
+    heading: str,
+    *more: str,
+    script: Script = answers(OK),  # noqa: B008
+) -> AsyncIterator[tuple[Gateway, Backend, Backend]]:
+    """A gateway with the example, before `shop`, which runs `script`, and `shop-next`."""
+    async with backend(script) as shop, backend() as following:
         addresses = (shop.address, following.address)
         entries = []
         for name, address in zip(("shop", "shop-next"), addresses, strict=True):
@@ -115,3 +119,38 @@ async def test_buffering() -> None:
 
     assert (large.status, large.body) == (413, b"Payload Too Large")
     assert fitting.status == 200
+
+
+async def test_connection_pools() -> None:
+    async with running("Connection pools", ROUTES) as (proxy, shop, _):
+        client = await proxy.client()
+        for _ in range(3):
+            assert (await client.request(request())).status == 200
+        (config,) = (one.config for one in proxy.worker.clusters.values())
+
+    assert [received.count(b"GET / ") for received in shop.received] == [2, 1]
+    assert (config.connect_timeout_s, config.idle_timeout_s, config.max_connection_duration_s) == (0.25, 4, 600)
+    assert config.tcp_keepalive == TcpKeepalive(probes=3, time_s=60, interval_s=5)
+
+
+async def test_circuit_breakers() -> None:
+    holding = Holding()
+    async with running("Circuit breakers", ROUTES, script=holding) as (proxy, _, _):
+        (cluster,) = proxy.worker.clusters.values()
+        breakers = cluster.stats.breakers
+        clients = [await proxy.client() for _ in range(3)]
+        for number, client in enumerate(clients[:2], 1):
+            await client.send(request())
+            await until(lambda: holding.held == number)  # noqa: B023
+        await clients[2].send(request())
+        await until(lambda: breakers["rq_pending"].active == 1)
+
+        refused = await proxy.exchange(request())
+        await holding.answer(3)
+        answers = [await client.response() for client in clients]
+        lines = await proxy.logged(4)
+
+    assert (refused.status, refused.header("x-envoy-overloaded")) == (503, "true")
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert sorted(line.flags for line in lines) == ["-", "-", "-", "UO"]
+    assert "upstream_reset_before_response_started{overflow}" in [line.details for line in lines]

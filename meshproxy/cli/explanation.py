@@ -74,6 +74,7 @@ def _destination_dict(destination: Destination) -> dict[str, Any]:
         "discovery": cluster and cluster.type,
         "lb_policy": cluster and str(cluster.lb_policy),
         "outlier_detection": cluster and cluster.outlier_detection and dataclasses.asdict(cluster.outlier_detection),
+        "circuit_breakers": cluster and dataclasses.asdict(cluster.circuit_breakers),
         "endpoints": [
             {"address": str(one.address), "weight": one.weight, "priority": one.priority}
             for one in destination.endpoints
@@ -162,6 +163,8 @@ def _destination(destination: Destination, before: Head | None) -> Iterator[Text
         yield Text(f"    {_picking(destination.name, cluster, destination.endpoints)}")
         if cluster.outlier_detection:
             yield Text(f"    {_ejecting(cluster.outlier_detection)}")
+        if limits := ", ".join(_limits(cluster)):
+            yield Text(f"    at most {limits}")
     if before and destination.request:
         yield from _rewrites(before, destination.request)
     yield from _changes("request", destination.request_changes)
@@ -200,6 +203,19 @@ def _ejecting(outliers: OutlierDetection) -> str:
     reasons = " or ".join(f"{count} {what}" for what, count in counted.items() if count) or "nothing"
     most = f"at most {outliers.max_ejection_percent} % of them at a time"
     return f"ejects an endpoint for {outliers.base_ejection_time_s:g} s and more after {reasons} in a row, {most}"
+
+
+def _limits(cluster: Cluster) -> Iterator[str]:
+    breakers = cluster.circuit_breakers
+    for limit, told in (
+        (breakers.max_connections, "{} connections"),
+        (breakers.max_pending_requests, "{} requests that wait for one"),
+        (breakers.max_requests, "{} active requests"),
+        (cluster.max_requests_per_connection, "{} requests to a connection"),
+        (cluster.max_connection_duration_s, "{:g} s to a connection"),
+    ):
+        if limit is not None:
+            yield told.format(limit)
 
 
 def _subset(cluster: str) -> str:

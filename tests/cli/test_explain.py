@@ -326,3 +326,19 @@ def test_tells_when_an_endpoint_is_ejected(tmp_path: Path) -> None:
         "in a row, at most 50 % of them at a time"
     ) in told.stdout
     assert '"consecutive_gateway_failure": 3' in as_json.stdout
+
+
+def test_tells_a_clusters_limits() -> None:
+    basics = POLICIES / "istio-basics"
+    asked = ("explain", "-f", basics, "GET", "http://localhost/service-a")
+
+    told = meshproxy(*asked).stdout
+    shown = json.loads(meshproxy(*asked, "--json").stdout)
+
+    limits = "100 connections, 50 requests that wait for one, 100 active requests, 5 requests to a connection"
+    assert f"    at most {limits}\n" in told
+    assert shown["destinations"][0]["circuit_breakers"] == {
+        "max_connections": 100,
+        "max_pending_requests": 50,
+        "max_requests": 100,
+    }
