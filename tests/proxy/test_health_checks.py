@@ -29,6 +29,7 @@ from meshproxy.snapshot import (
     TcpProbe,
 )
 
+from ..test_policies import free_port
 from .support import (
     CLUSTER,
     GET,
@@ -313,7 +314,7 @@ async def test_a_probe_that_passes_does_not_end_an_ejection(mock_clock: trio.tes
 
 
 async def test_a_dead_cluster_comes_up_with_its_app(mock_clock: trio.testing.MockClock) -> None:
-    address = unused_address()
+    address = SocketAddress("127.0.0.1", free_port())
     check = HealthCheck(TcpProbe(address), interval_s=3)
     config = Cluster(CLUSTER, (Endpoint(address, health_check=check),))
     async with gateway(snapshot(config)) as proxy:
