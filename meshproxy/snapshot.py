@@ -319,10 +319,35 @@ HashPolicy = HashHeader | HashCookie | HashSourceIp | HashQueryParameter
 
 
 @dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When, how often and how patiently a request is tried again (Envoy's `RetryPolicy`).
+
+    `retry_on` holds Envoy's conditions, gRPC's among them, of which one has to hold; `retriable_status_codes` are those
+    that `retriable-status-codes` means. A try ends after `per_try_timeout_s`, unless that is 0. Before the first retry
+    a random part of `base_interval_s` passes, before each further one of twice as much, up to ten times.
+
+    With `previous_hosts`, a host that has had its turn is not chosen again, as far as `host_selection_max_attempts`
+    choices find another; with `previous_priorities`, no priority is that had its turn in two tries.
+    """
+
+    retry_on: tuple[str, ...]
+    num_retries: int = 1
+    retriable_status_codes: tuple[int, ...] = ()
+    per_try_timeout_s: float = 0.0
+    base_interval_s: float = 0.025
+    previous_hosts: bool = False
+    host_selection_max_attempts: int = 1
+    previous_priorities: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouteAction:
     """Forward to one of `clusters`. `prefix_rewrite` replaces what the route's prefix (or exact path) matched.
 
     What `hash_policies` find in a request, taken together, chooses the endpoint in clusters that balance by hash.
+
+    The whole response has to come within `timeout_s` of the request's end, unless that is 0. A gRPC request says so
+    itself, in `grpc-timeout`, where `max_grpc_timeout_s` is given, which is the most that it gets, unless that is 0.
     """
 
     clusters: tuple[WeightedCluster, ...]
@@ -333,6 +358,9 @@ class RouteAction:
     cors: CorsPolicy | None = None
     mirrors: tuple[RequestMirrorPolicy, ...] = ()
     hash_policies: tuple[HashPolicy, ...] = ()
+    timeout_s: float = 0.0
+    max_grpc_timeout_s: float | None = None
+    retry_policy: RetryPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +408,8 @@ class VirtualHost:
     """The routes of some hosts. A domain is a name, `*.suffix`, `prefix.*` or `*`, in lower case.
 
     It may end in a port only where the route configuration heeds the request's port. `rate_limit` and `buffer` hold for
-    the routes that have none.
+    the routes that have none. With `include_request_attempt_count`, what is forwarded tells in `x-envoy-attempt-count`
+    how often it has been, from 1 on.
     """
 
     name: str
@@ -388,6 +417,7 @@ class VirtualHost:
     routes: tuple[Route, ...]
     rate_limit: LocalRateLimit | None = None
     buffer: Buffer | None = None
+    include_request_attempt_count: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -583,16 +613,31 @@ class LocalityWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """How many retries may be under way: `budget_percent` of the requests that are, or `min_retry_concurrency`.
+
+    With a `budget_interval_s`, those count instead that have begun in so long a time.
+    """
+
+    budget_percent: float = 20.0
+    min_retry_concurrency: int = 3
+    budget_interval_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitBreakers:
     """How much of a cluster may be in use at a time, in all its endpoints together; None is without limit.
 
     A request is pending while it waits for a connection, a new one included, and active from then until its response's
-    body has ended. An endpoint that has no connection may always open one.
+    body has ended. An endpoint that has no connection may always open one. A retry is under way from the decision for
+    it to its outcome; where there is a `retry_budget`, it bounds retries in place of `max_retries`.
     """
 
     max_connections: int | None = None
     max_pending_requests: int | None = None
     max_requests: int | None = None
+    max_retries: int | None = None
+    retry_budget: RetryBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trio.testing
 import yaml
 
 from meshproxy.snapshot import SocketAddress, TcpKeepalive
 
 from .mesh.support import GATEWAY, service_entry, snapshot_of, virtual_service
-from .proxy.support import OK, Backend, Gateway, Holding, Script, answers, backend, gateway, until
+from .proxy.support import OK, Backend, Gateway, Holding, Peer, Script, answers, backend, gateway, until
 
 DOCS = (Path(__file__).parents[1] / "docs" / "traffic.md").read_text()
 INGRESS = GATEWAY.replace("name: gw", "name: ingress")
 ROUTES = virtual_service("- route: [{destination: {host: shop}}]", hosts="shop.example.com").replace(
     "[gw]", "[ingress]"
 )
+
+SERVES = answers(OK)
 
 
 def example(heading: str) -> str:
@@ -154,3 +157,34 @@ async def test_circuit_breakers() -> None:
     assert [answer.status for answer in answers] == [200, 200, 200]
     assert sorted(line.flags for line in lines) == ["-", "-", "-", "UO"]
     assert "upstream_reset_before_response_started{overflow}" in [line.details for line in lines]
+
+
+async def hangs(connection: Peer) -> None:
+    await connection.ended()
+
+
+async def test_timeouts(mock_clock: trio.testing.MockClock) -> None:
+    async with running("Timeouts", script=hangs) as (proxy, shop, _):
+        client = await proxy.client()
+        await client.send(request())
+        await until(lambda: shop.received and shop.received[0].endswith(b"\r\n\r\n"))
+        mock_clock.jump(0.11)
+        answer = await client.response()
+        [line] = await proxy.logged()
+
+    assert (answer.status, answer.body) == (504, b"upstream request timeout")
+    assert (line.flags, line.details) == ("UT", "response_timeout")
+    assert b"x-envoy-expected-rq-timeout-ms: 100\r\n" in shop.received[0]
+
+
+async def test_retries() -> None:
+    busy = [b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status for status in (503, 409)]
+    async with running("Retries", script=answers(*busy, OK)) as (proxy, shop, _):
+        answer = await proxy.exchange(request("content-length: 5", method="POST", body=b"hello"))
+        [cluster] = proxy.worker.clusters.values()
+
+    assert answer.status == 200
+    assert [b"x-envoy-attempt-count: %d\r\n" % attempt in shop.received[0] for attempt in (1, 2, 3, 4)] == [
+        *(True, True, True, False)
+    ]
+    assert (cluster.stats.retries, cluster.stats.retry_success) == (2, 1)

@@ -17,6 +17,7 @@ from ..snapshot import (
     Locality,
     Maglev,
     Pipe,
+    RetryBudget,
     RingHash,
 )
 from .fields import UINT32_MAX, Inexpressible, Message, address, duration, is_ip_address, limit, typed
@@ -170,14 +171,24 @@ def _endpoint(endpoint: Endpoint, among: Iterable[Endpoint]) -> Message:
 
 
 def _thresholds(config: CircuitBreakers) -> Message:
-    """`CircuitBreakers.Thresholds`: Envoy's defaults would let no more than 1024 of each pass."""
+    """`CircuitBreakers.Thresholds`: Envoy's defaults would let no more than 1024 of each pass, and 3 retries."""
     limits = {
         "max_connections": config.max_connections,
         "max_pending_requests": config.max_pending_requests,
         "max_requests": config.max_requests,
-        "max_retries": None,
+        "max_retries": config.max_retries,
     }
-    return {name: UINT32_MAX if limit is None else limit for name, limit in limits.items()}
+    thresholds: Message = {name: UINT32_MAX if limit is None else limit for name, limit in limits.items()}
+    return thresholds | ({"retry_budget": retry_budget(config.retry_budget)} if config.retry_budget else {})
+
+
+def retry_budget(budget: RetryBudget) -> Message:
+    """`CircuitBreakers.Thresholds.RetryBudget`"""
+    return {
+        "budget_percent": {"value": budget.budget_percent},
+        "min_retry_concurrency": budget.min_retry_concurrency,
+        **({"budget_interval": duration(budget.budget_interval_s)} if budget.budget_interval_s else {}),
+    }
 
 
 def _connections(config: Cluster) -> Message:

@@ -86,5 +86,6 @@ def virtual_host(config: VirtualHost) -> Message:
         "name": config.name,
         "domains": list(config.domains),
         "routes": [route(one) for one in config.routes],
+        **({"include_request_attempt_count": True} if config.include_request_attempt_count else {}),
         **per_filter_config(config),
     }

@@ -23,13 +23,14 @@ from ..snapshot import (
     RedirectAction,
     RegexRewrite,
     RequestMirrorPolicy,
+    RetryPolicy,
     Route,
     RouteAction,
     RouteMatch,
     StringMatcher,
     WeightedCluster,
 )
-from .fields import UINT32_MAX, Inexpressible, Message, duration, regex_matcher, string_matcher
+from .fields import UINT32_MAX, Inexpressible, Message, duration, limit, regex_matcher, string_matcher, typed
 from .filters import fractional_percent, per_filter_config
 
 _REDIRECT_CODES = {
@@ -107,7 +108,7 @@ def _action(config: Route) -> Message:
 
 
 def route_action(action: RouteAction, name: str) -> Message:
-    """`config.route.v3.RouteAction`: no time limit, no retries."""
+    """`config.route.v3.RouteAction`"""
     _refuse_empty(action.prefix_rewrite, "prefix rewrite", name)
     return {
         **_destination(action, name),
@@ -115,8 +116,39 @@ def route_action(action: RouteAction, name: str) -> Message:
         **({"host_rewrite_literal": action.host_rewrite} if action.host_rewrite else {}),
         **({"request_mirror_policies": list(map(request_mirror_policy, action.mirrors))} if action.mirrors else {}),
         **({"hash_policy": [hash_policy(one) for one in action.hash_policies]} if action.hash_policies else {}),
-        "timeout": "0s",
+        "timeout": duration(action.timeout_s),
+        **({} if action.max_grpc_timeout_s is None else {"max_grpc_timeout": duration(action.max_grpc_timeout_s)}),
+        **({"retry_policy": retry_policy(action.retry_policy, name)} if action.retry_policy else {}),
     }
+
+
+def retry_policy(policy: RetryPolicy, name: str) -> Message:
+    """`config.route.v3.RetryPolicy`"""
+    where = f"of route {name!r}"
+    backoff = {"base_interval": limit(policy.base_interval_s, f"base interval of retries {where}")}
+    return {
+        "retry_on": ",".join(policy.retry_on),
+        "num_retries": policy.num_retries,
+        **({"retriable_status_codes": codes} if (codes := list(policy.retriable_status_codes)) else {}),
+        **({"per_try_timeout": duration(policy.per_try_timeout_s)} if policy.per_try_timeout_s else {}),
+        "retry_back_off": backoff,
+        "host_selection_retry_max_attempts": policy.host_selection_max_attempts,
+        **({"retry_host_predicate": [_PREVIOUS_HOSTS]} if policy.previous_hosts else {}),
+        **({"retry_priority": _PREVIOUS_PRIORITIES} if policy.previous_priorities else {}),
+    }
+
+
+_PREVIOUS_HOSTS = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+}
+_PREVIOUS_PRIORITIES = {
+    "name": "envoy.retry_priorities.previous_priorities",
+    "typed_config": typed(
+        "extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+        update_frequency=2,
+    ),
+}
 
 
 def request_mirror_policy(mirror: RequestMirrorPolicy) -> Message:

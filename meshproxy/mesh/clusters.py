@@ -128,7 +128,7 @@ def _cluster(target: Target, found: _Found, view: View, here: Whereabouts) -> Cl
         slow_start=slow_start(policy.load_balancer),
         origin=_origin(service, subset),
     )
-    return with_connection_pool(cluster, policy.connection_pool)
+    return with_connection_pool(cluster, policy.connection_pool, policy.retry_budget)
 
 
 def _passthrough(target: Target, found: _Found, view: View) -> Cluster | None:
@@ -144,7 +144,7 @@ def _passthrough(target: Target, found: _Found, view: View) -> Cluster | None:
         type="DYNAMIC_FORWARD_PROXY",
         origin=_origin(found.service, found.subset),
     )
-    return with_connection_pool(cluster, found.policy.connection_pool)
+    return with_connection_pool(cluster, found.policy.connection_pool, found.policy.retry_budget)
 
 
 def _serves(service: Service, port: int) -> bool:

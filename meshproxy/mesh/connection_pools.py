@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .. import resources as api
 from ..resources import ConnectionPoolSettings
-from ..snapshot import CircuitBreakers, Cluster, TcpKeepalive
+from ..snapshot import CircuitBreakers, Cluster, RetryBudget, TcpKeepalive
 
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 """Istio's, from MeshConfig; Envoy's own is 5."""
@@ -17,8 +17,10 @@ DEFAULT_IDLE_TIMEOUT_S = 3600.0
 """Envoy's."""
 
 
-def with_connection_pool(cluster: Cluster, settings: ConnectionPoolSettings | None) -> Cluster:
-    """`cluster`, its connections as the settings have them."""
+def with_connection_pool(
+    cluster: Cluster, settings: ConnectionPoolSettings | None, budget: api.RetryBudget | None = None
+) -> Cluster:
+    """`cluster`, its connections as the settings have them, and its retries within the budget."""
     tcp = (settings and settings.tcp) or api.TCPSettings()
     http = (settings and settings.http) or api.HTTPSettings()
     idle_timeout = tcp.idle_timeout if http.idle_timeout is None else http.idle_timeout
@@ -33,7 +35,20 @@ def with_connection_pool(cluster: Cluster, settings: ConnectionPoolSettings | No
             max_connections=tcp.max_connections or None,
             max_pending_requests=http.http1_max_pending_requests or None,
             max_requests=http.http2_max_requests or None,
+            max_retries=http.max_retries or None,
+            retry_budget=_retry_budget(budget),
         ),
+    )
+
+
+def _retry_budget(budget: api.RetryBudget | None) -> RetryBudget | None:
+    if budget is None:
+        return None
+    default = RetryBudget()
+    return RetryBudget(
+        default.budget_percent if budget.percent is None else budget.percent,
+        budget.min_retry_concurrency or default.min_retry_concurrency,
+        budget.budget_interval or default.budget_interval_s,
     )
 
 

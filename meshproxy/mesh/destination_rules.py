@@ -17,6 +17,7 @@ from ..resources import (
     OutlierDetection,
     PortTrafficPolicy,
     Resource,
+    RetryBudget,
     Subset,
     TrafficPolicy,
 )
@@ -106,6 +107,7 @@ class EffectivePolicy(NamedTuple):
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
+    retry_budget: RetryBudget | None = None
 
 
 def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
@@ -123,6 +125,7 @@ def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) 
         next((level.load_balancer for level in levels if level.load_balancer is not None), None),
         next((level.connection_pool for level in levels if level.connection_pool is not None), None),
         next((level.outlier_detection for level in levels if level.outlier_detection is not None), None),
+        next((level.retry_budget for level in levels if isinstance(level, TrafficPolicy) and level.retry_budget), None),
     )
 
 

@@ -230,4 +230,4 @@ def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int, limits: L
         routes = [route for contribution in hosts[first] for route in contribution.routes]
         # Each VirtualService may have a route for the rest; these wait until all others had their turn.
         routes.sort(key=lambda route: is_catch_all(route.match))
-        yield VirtualHost(with_port(first, port), (first, *others), tuple(routes))
+        yield VirtualHost(with_port(first, port), (first, *others), tuple(routes), include_request_attempt_count=True)

@@ -34,6 +34,7 @@ from .names import inbound_cluster_name, service_hostname
 from .ordering import age
 from .outbound import DEFAULT_ROUTE
 from .registry import ServicePort, selects
+from .retries import INBOUND_RETRIES
 from .workloads import Workload
 
 
@@ -99,7 +100,9 @@ def served_ports(mesh: Mesh, entry: Resource[WorkloadEntry]) -> dict[int, Inboun
 def inbound_routes(number: int, inbound: InboundPort) -> RouteConfiguration:
     """The routes for requests to a workload's port: all of them lead to the app."""
     cluster = inbound_cluster_name(number)
-    action = RouteAction((WeightedCluster(cluster),))
+    # A reset tells nothing of a stream of gRPC: Istio retries none here.
+    retries = None if inbound.port.is_grpc else INBOUND_RETRIES
+    action = RouteAction((WeightedCluster(cluster),), max_grpc_timeout_s=0.0, retry_policy=retries)
     route = Route(DEFAULT_ROUTE, RouteMatch(), action, origin=_origin(inbound))
     return RouteConfiguration(cluster, (VirtualHost(f"inbound|http|{inbound.port.number}", ("*",), (route,)),))
 
@@ -117,7 +120,7 @@ def inbound_cluster(
         type=discovery_type(endpoints),
         origin=_origin(inbound),
     )
-    return with_connection_pool(cluster, policy.connection_pool)
+    return with_connection_pool(cluster, policy.connection_pool, policy.retry_budget)
 
 
 def _origin(inbound: InboundPort) -> Origin:

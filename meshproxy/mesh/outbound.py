@@ -35,6 +35,7 @@ from .clusters import Target, Targets
 from .hosts import HostMap, is_wildcard, specificity, subset_of
 from .names import MESH_GATEWAY, short_names, with_port
 from .registry import Service, View
+from .retries import DEFAULT_RETRIES
 from .routes import ConsideredRoute, RouteContext, considered_routes, virtual_service_routes
 from .virtual_services import MergedVirtualService, VirtualServices
 
@@ -113,7 +114,12 @@ def _virtual_hosts(drafts: Iterable[_Draft]) -> list[VirtualHost]:
     known: set[str] = set()
     written = [(draft, _unclaimed(draft.hosts, draft.port, known)) for draft in drafts]
     hosts = [
-        VirtualHost(draft.name, (*claimed, *_unclaimed(draft.others, draft.port, known)), draft.routes)
+        VirtualHost(
+            draft.name,
+            (*claimed, *_unclaimed(draft.others, draft.port, known)),
+            draft.routes,
+            include_request_attempt_count=True,
+        )
         for draft, claimed in written
     ]
     return [host for host in hosts if host.domains]
@@ -222,7 +228,12 @@ def _default_route(service: Service, port: int, targets: Targets) -> Route:
     position = service.resource.position("metadata", "name")
     origin = Origin(position.file, position.line, service.resource.id)
     hashes = () if cluster.hash_policy is None else (cluster.hash_policy,)
-    action = RouteAction((WeightedCluster(cluster.name),), hash_policies=hashes)
+    action = RouteAction(
+        (WeightedCluster(cluster.name),),
+        hash_policies=hashes,
+        max_grpc_timeout_s=0.0,
+        retry_policy=DEFAULT_RETRIES,
+    )
     return Route(DEFAULT_ROUTE, RouteMatch(), action, origin=origin)
 
 

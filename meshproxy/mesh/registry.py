@@ -39,8 +39,14 @@ class ServicePort:
         """Whether requests are routed here; what nobody said is taken for HTTP, as that is all there is."""
         return self.protocol in _HTTP
 
+    @property
+    def is_grpc(self) -> bool:
+        """Whether what comes here is gRPC."""
+        return self.protocol in _GRPC
 
-_HTTP = frozenset(("", "HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB"))
+
+_GRPC = frozenset(("GRPC", "GRPC-WEB"))
+_HTTP = _GRPC | {"", "HTTP", "HTTP2", "HTTP_PROXY"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from ..snapshot import (
 from .clusters import ClusterReference
 from .covering import is_catch_all
 from .header_changes import HeaderChanges, header_changes
+from .retries import retry_policy
 from .route_policies import cors_policy, fault_injection, mirror_policies
 from .virtual_services import Match, MergedVirtualService, Path, Rule
 
@@ -183,6 +184,8 @@ def _forward(
         # Envoy would apply both, the route's last; saying only the one that counts leaves no room for doubt.
         clusters = tuple(replace(cluster, host_rewrite=None) for cluster in clusters)
     regex = http.rewrite.uri_regex_rewrite if http.rewrite else None
+    # Envoy has one list for the route, whichever destination is chosen.
+    hash_policies = tuple(one.hash_policy for one in references if one.hash_policy is not None)
     return RouteAction(
         clusters,
         prefix_rewrite=http.rewrite.uri or None if http.rewrite and not regex else None,
@@ -191,8 +194,10 @@ def _forward(
         fault=fault_injection(http.fault),
         cors=cors_policy(http.cors_policy),
         mirrors=tuple(mirror_policies(http, cluster_of)),
-        # Envoy has one list for the route, whichever destination is chosen.
-        hash_policies=tuple(one.hash_policy for one in references if one.hash_policy is not None),
+        hash_policies=hash_policies,
+        timeout_s=http.timeout or 0.0,
+        max_grpc_timeout_s=http.timeout or 0.0,
+        retry_policy=retry_policy(http.retries, hashed=bool(hash_policies) and len(http.route) == 1),
     )
 
 

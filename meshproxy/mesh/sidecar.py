@@ -135,10 +135,10 @@ def _outbound_routes(
 
 
 def _catch_all(name: str, action: Action) -> VirtualHost:
-    return VirtualHost(name, ("*",), (Route(name, RouteMatch(), action),))
+    return VirtualHost(name, ("*",), (Route(name, RouteMatch(), action),), include_request_attempt_count=True)
 
 
 _CATCH_ALL: dict[OutboundPolicy, VirtualHost] = {
-    "ALLOW_ANY": _catch_all("allow_any", RouteAction((WeightedCluster(PASSTHROUGH_CLUSTER),))),
+    "ALLOW_ANY": _catch_all("allow_any", RouteAction((WeightedCluster(PASSTHROUGH_CLUSTER),), max_grpc_timeout_s=0.0)),
     "REGISTRY_ONLY": _catch_all("block_all", DirectResponseAction(502)),
 }

@@ -34,6 +34,7 @@ from .upstream.cluster import Cluster
 from .upstream.dns import NameResolver
 from .upstream.forward_proxy import ForwardProxy
 from .upstream.health import HealthChecker
+from .upstream.retries import retrying
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Worker:
         self.snapshot = snapshot
         self.metrics = Metrics()
         self.clusters = {one.name: self._cluster(one, chance) for one in snapshot.clusters}
+        self._services = {name: retrying(cluster, chance) for name, cluster in self.clusters.items()}
         self.addresses: dict[str, SocketAddress] = {}
         """Where each listener listens, by its name; of use where the configured port is 0."""
         self._admin_address = admin
@@ -180,7 +182,7 @@ class Worker:
 
     def _manager(self, listener: Listener, stats: ListenerStats, background: trio.Nursery) -> ConnectionManager:
         def cluster(name: str) -> Service:
-            return self.clusters.get(name, cluster_not_found)
+            return self._services.get(name, cluster_not_found)
 
         context = FilterContext(self._chance, background.start_soon)
         routes = router(listener.http, cluster, self._chance, context)

@@ -270,7 +270,7 @@ class HTTPSettings(Ruled):
     http1_max_pending_requests: NonNegative | None = None
     http2_max_requests: NonNegative | None = None
     max_requests_per_connection: NonNegative | None = None
-    max_retries: Annotated[NonNegative | None, NotYet("limits of active retries")] = None
+    max_retries: NonNegative | None = None
     idle_timeout: PositiveDuration | None = None
     h2_upgrade_policy: Annotated[
         H2UpgradePolicy | None, NotYet("HTTP/2 to upstreams; use DO_NOT_UPGRADE", none_of("UPGRADE"))
@@ -380,7 +380,7 @@ class ProxyProtocol(Model):
 
 
 class RetryBudget(Model):
-    """Bound the active retries by a share of the active requests."""
+    """Bound the active retries by a share of the active requests: 20 percent unless given, and at least 3."""
 
     percent: PercentNumber | None = None
     min_retry_concurrency: UInt | None = None
@@ -397,7 +397,7 @@ class TrafficPolicy(Ruled):
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
     tunnel: Annotated[TunnelSettings | None, NotYet("tunnels of TCP connections")] = None
     proxy_protocol: Annotated[ProxyProtocol | None, NotYet("the PROXY protocol")] = None
-    retry_budget: Annotated[RetryBudget | None, NotYet("retries")] = None
+    retry_budget: RetryBudget | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
         if not self.model_fields_set:

@@ -259,6 +259,13 @@ Duration = Annotated[float, BeforeValidator(parse_duration), _DURATION_SCHEMA]
 PositiveDuration = Annotated[
     float, BeforeValidator(parse_duration), AfterValidator(_at_least_a_millisecond), _DURATION_SCHEMA
 ]
+TimeLimit = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    AfterValidator(lambda seconds: seconds and _at_least_a_millisecond(seconds)),
+    _DURATION_SCHEMA,
+]
+"""As `PositiveDuration`, or 0 for none."""
 
 _RE2_OPTIONS = re2.Options()
 _RE2_OPTIONS.encoding = re2.Options.Encoding.LATIN1  # they will meet bytes

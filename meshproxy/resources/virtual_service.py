@@ -6,6 +6,7 @@ Source: Istio's `networking/v1alpha3/virtual_service.proto`, and the admission w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import re2
@@ -22,13 +23,12 @@ from .heads import (
     removed_header_errors,
     uri_error,
 )
-from .model import Model, NotYet, Ruled, Wrong, one_of, raise_wrongs
+from .model import Model, NotYet, Ruled, Wrong, raise_wrongs
 from .types import (
     Base64,
     Bool,
     DestinationHost,
     DNSLabel,
-    Duration,
     ExportTo,
     HostOrIP,
     Labels,
@@ -40,6 +40,7 @@ from .types import (
     Regex,
     Subnet,
     Text,
+    TimeLimit,
     WildcardHost,
     checked,
     fqdn_error,
@@ -308,8 +309,18 @@ class Percent(Model):
     value: Annotated[PercentNumber, AfterValidator(_countable)] = 0.0
 
 
-class HTTPRetry(Model):
-    """How often, when and with what patience to try again."""
+# Envoy's conditions of x-envoy-retry-on, and of x-envoy-retry-grpc-on.
+_RETRY_CONDITIONS = (
+    *("5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx", "refused-stream"),
+    *("retriable-status-codes", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"),
+    *("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"),
+)
+_STATUS_CODES = frozenset(str(status.value) for status in HTTPStatus)
+
+
+class HTTPRetry(Ruled):
+    """How often, when and with what patience to try again. No `attempts`, no retries; without any of this, Istio's
+    default: two, where nothing can have been served."""
 
     attempts: NonNegative = 0
     per_try_timeout: PositiveDuration | None = None
@@ -317,6 +328,20 @@ class HTTPRetry(Model):
     retry_remote_localities: Bool | None = None
     retry_ignore_previous_hosts: Bool | None = None
     backoff: PositiveDuration | None = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        for one in (self.retry_on or "").split(",") if self.retry_on else ():
+            if one not in _RETRY_CONDITIONS and one not in _STATUS_CODES:
+                known = ", ".join(_RETRY_CONDITIONS)
+                yield ("retryOn",), f"{one!r} is no condition; use status codes or {known}, joined by commas alone"
+        if not self.attempts:
+            for name, value in (
+                ("perTryTimeout", self.per_try_timeout),
+                ("retryOn", self.retry_on or None),
+                ("retryRemoteLocalities", self.retry_remote_localities),
+            ):
+                if value is not None:
+                    yield (name,), "says how to retry, and without attempts there are no retries; give attempts too"
 
 
 class Delay(Ruled):
@@ -417,14 +442,8 @@ class HTTPRoute(Ruled):
     direct_response: HTTPDirectResponse | None = None
     delegate: Delegate | None = None
     rewrite: HTTPRewrite | None = None
-    timeout: Annotated[
-        Duration | None,
-        NotYet("timeouts of requests; 0s, which means none, is accepted", one_of("0s", "0ms", "0")),
-    ] = None
-    retries: Annotated[
-        HTTPRetry | None,
-        NotYet("retries; {} and attempts: 0, which mean none, are accepted", one_of({}, {"attempts": 0})),
-    ] = None
+    timeout: TimeLimit | None = None
+    retries: HTTPRetry | None = None
     fault: HTTPFaultInjection | None = None
     mirror: Destination | None = None
     mirrors: tuple[HTTPMirrorPolicy, ...] = ()

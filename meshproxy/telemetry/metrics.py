@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Protocol
 
 from prometheus_client.core import (
@@ -79,7 +80,21 @@ class Breaker(Protocol):
 class ClusterStats:
     """One cluster's counters."""
 
-    __slots__ = ("breakers", "name", "outliers", "requests_active", "responses", "time")
+    __slots__ = (
+        "breakers",
+        "name",
+        "outliers",
+        "per_try_timeouts",
+        "requests_active",
+        "responses",
+        "retried",
+        "retries",
+        "retry_limit_exceeded",
+        "retry_overflow",
+        "retry_success",
+        "time",
+        "timeouts",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -88,6 +103,15 @@ class ClusterStats:
         self.requests_active = 0
         self.responses = [0] * 10
         """By class of status: `responses[2]` are 2xx; `responses[0]` had none."""
+        self.retried = [0] * 10
+        """Those that were thrown away for another try; `retried[0]` are tries that failed."""
+        self.retries = 0
+        self.retry_success = 0
+        """Retries whose outcome was not one to be tried again."""
+        self.retry_limit_exceeded = 0
+        self.retry_overflow = 0
+        self.timeouts = 0
+        self.per_try_timeouts = 0
         self.time = Histogram()
         self.breakers: Mapping[str, Breaker] = {}
         """By the names in `_BREAKERS`; none where nothing is limited."""
@@ -96,6 +120,12 @@ class ClusterStats:
         """A response came, or the failure that stands for one."""
         self.responses[status // 100] += 1
         self.time.observe(seconds)
+
+    def count_retry(self, status: int, answered: bool) -> None:
+        """What was counted last was not the end: the request is tried again."""
+        self.retries += 1
+        self.responses[status // 100] -= 1
+        self.retried[status // 100 if answered else 0] += 1
 
 
 class ListenerStats:
@@ -179,14 +209,32 @@ def _cluster_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
     time = HistogramMetricFamily(
         "envoy_cluster_upstream_rq_time", "From a request to the head of its response, ms.", labels=label
     )
+    retried = CounterMetricFamily(
+        "envoy_cluster_retry_upstream_rq_xx",
+        "Responses that were thrown away for another try, by class.",
+        labels=[*label, "envoy_response_code_class"],
+    )
+    counted = [
+        (CounterMetricFamily(f"envoy_cluster_upstream_rq_{name}", told, labels=label), of)
+        for name, told, of in (
+            ("retry", "Retries.", attrgetter("retries")),
+            ("retry_success", "Retries that ended the trying.", attrgetter("retry_success")),
+            ("retry_limit_exceeded", "Requests not tried again: often enough.", attrgetter("retry_limit_exceeded")),
+            ("retry_overflow", "Requests not tried again: too many others are.", attrgetter("retry_overflow")),
+            ("timeout", "Requests that took longer than their timeout.", attrgetter("timeouts")),
+            ("per_try_timeout", "Tries that took longer than theirs.", attrgetter("per_try_timeouts")),
+        )
+    ]
     for stats in clusters:
-        requests.add_metric([stats.name], sum(stats.responses))
+        for family, of in counted:
+            family.add_metric([stats.name], of(stats))
+        requests.add_metric([stats.name], sum(stats.responses) + sum(stats.retried))
         active.add_metric([stats.name], stats.requests_active)
         for response_class in range(1, 6):
             last = 10 if response_class == 5 else response_class + 1
             classes.add_metric([stats.name, str(response_class)], sum(stats.responses[response_class:last]))
         time.add_metric([stats.name], stats.time.buckets(), stats.time.sum_ms)
-    yield from (requests, active, classes, time)
+    yield from (requests, active, classes, time, retried, *(family for family, _ in counted))
 
 
 OUTLIERS = ("consecutive_5xx", "consecutive_gateway_failure", "consecutive_local_origin_failure")

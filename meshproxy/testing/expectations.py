@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..mesh.names import fqdn
-from ..resources import DEFAULT_NAMESPACE, Model, Problem
+from ..resources import DEFAULT_NAMESPACE, Model
 from ..resources.model import camel_case
 from .cases import Hop, WantRequest, WantResponse
 from .passage import Arrival, HeaderFields, Passage, Reply
@@ -26,29 +26,15 @@ class Difference(NamedTuple):
 
 
 def differences(hop: Hop, passage: Passage, want_match: bool) -> Iterator[Difference]:
-    """What of the hop's expectations has not come true, or, unless `want_match`, has come true all the same.
-
-    What nobody can know counts as neither, and is a difference whatever is wanted.
-    """
+    """What of the hop's expectations has not come true, or, unless `want_match`, has come true all the same."""
     for name in hop.expectations:
         wanted = getattr(hop, name)
         path = camel_case(name)
-        if name in _BEHAVIOUR and passage.not_yet:
-            yield from (_unknown(path, wanted, problem) for problem in passage.not_yet)
-            continue
         found = [Difference((path, *one.path), *one[1:]) for one in _compare(name, wanted, passage)]
         if want_match:
             yield from found
         elif not found:
             yield Difference((path,), f"anything but {show(_data(wanted))}", "just that")
-
-
-_BEHAVIOUR = ("want_request", "want_response", "status")
-"""Expectations of what a rule does; the others are of what it says, which is known whether or not it is done."""
-
-
-def _unknown(path: str, wanted: Any, problem: Problem) -> Difference:
-    return Difference((path,), show(_data(wanted)), f"it cannot be known yet: {problem}")
 
 
 def _compare(name: str, wanted: Any, passage: Passage) -> Iterable[Difference]:

@@ -10,7 +10,7 @@ from ..mesh import Mesh
 from ..mesh.hosts import is_wildcard
 from ..mesh.virtual_services import Rule
 from ..proxy.routing.explain import Answer, Destination, Explainer, Explanation, Head, Tried
-from ..resources import Problem, format_path
+from ..resources import format_path
 from ..snapshot import Address, Cluster, Endpoint, Origin, RouteAction, Snapshot, SocketAddress, VirtualHost
 from .cases import CraftedRequest
 from .entrances import HTTP_PORT, Entrance, host_and_port
@@ -48,11 +48,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A request's way through one proxy. `rule` is None where no VirtualService decided.
-
-    `not_yet` is what the rule says and the proxy does not do so far. What comes of the request is then not what would
-    come of it in Istio.
-    """
+    """A request's way through one proxy. `rule` is None where no VirtualService decided."""
 
     entrance: Entrance = field(repr=False)
     rule: Rule | None
@@ -60,7 +56,6 @@ class Passage:
     explanation: Explanation = field(repr=False)
     arrivals: tuple[Arrival, ...]
     replies: tuple[Reply, ...]
-    not_yet: tuple[Problem, ...] = ()
 
     def tried(self) -> Iterator[Tried]:
         """The rules before the one that was met, each in its place and with why it was not met.
@@ -120,7 +115,6 @@ class Proxy:
             found,
             tuple(_arrivals(found.destinations, supposed.destinations)),
             tuple(_replies(found)),
-            self._rules.not_yet(rule),
         )
 
 
@@ -166,10 +160,9 @@ def _reply(cluster: str, answer: Answer) -> Reply:
 
 
 class Rules:
-    """The rules of a mesh, to be found by where they are written; `not_yet` is what is not supported of them."""
+    """The rules of a mesh, to be found by where they are written."""
 
-    def __init__(self, mesh: Mesh, not_yet: Iterable[Problem] = ()) -> None:
-        self._not_yet = tuple(not_yet)
+    def __init__(self, mesh: Mesh) -> None:
         self._rules = {_place(rule): rule for service in mesh.virtual_services.merged for rule in service.rules}
 
     def find(self, origin: Origin | None) -> Rule | None:
@@ -178,19 +171,6 @@ class Rules:
             return None
         steps = (origin,) if origin.root is None else (origin, origin.root)
         return self._rules.get(tuple((one.resource, one.path.partition(".match")[0]) for one in steps))
-
-    def not_yet(self, rule: Rule | None) -> tuple[Problem, ...]:
-        """What is not supported of a rule and of the one that delegates to it, but for their matches: it is met."""
-        places = _place(rule) if rule is not None else ()
-        return tuple(
-            problem
-            for problem in self._not_yet
-            if any(problem.resource == resource and _is_done_by(path, problem.path) for resource, path in places)
-        )
-
-
-def _is_done_by(rule: str, path: str) -> bool:
-    return path.startswith(f"{rule}.") and not path.startswith(f"{rule}.match[")
 
 
 def _place(rule: Rule) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO
 
 from ..mesh import ROOT_NAMESPACE, Mesh, analyse, build_mesh
@@ -58,18 +58,17 @@ class Outcome:
 
 
 class Bench:
-    """A mesh under test. `notes` are what people should know of it, `not_yet` what is not supported of its rules."""
+    """A mesh under test. `notes` are what people should know of it."""
 
     def __init__(
         self,
         mesh: Mesh,
         namespace: str = ROOT_NAMESPACE,
         notes: Iterable[Note] = (),
-        not_yet: Iterable[Problem] = (),
     ) -> None:
         self.notes = tuple(notes)
         self._entrances = Entrances(mesh, namespace)
-        self._rules = Rules(mesh, not_yet)
+        self._rules = Rules(mesh)
         self._proxies: dict[int, Proxy] = {}
 
     def run(self, combination: Combination) -> Outcome:
@@ -102,12 +101,10 @@ class Bench:
             except NoEntrance as error:
                 yield ("via", index), hop, error
                 return
-            head, not_yet = arrival.request, passage.not_yet
+            head = arrival.request
             passage = self._proxy(entrance).passage(
                 CraftedRequest(head.method, head.authority, head.path, head.headers)
             )
-            # What has not been done on the way here tells on all that comes of the request from here on.
-            passage = replace(passage, not_yet=(*not_yet, *passage.not_yet))
             yield ("via", index), hop, passage
 
     def _next(self, hop: ViaHop, passage: Passage) -> tuple[Arrival, Entrance]:
@@ -164,4 +161,4 @@ def bench(
     if unknown := [one for one in found if one.message.startswith(_NOT_YET) and one.path.startswith("spec.http[")]:
         raise Unusable(unknown)  # commands in header values, which the proxy can neither carry out nor pass over
     notes += (Note(one.position, f"{one.resource}: {one.path}: {one.message}") for one in (*tolerable, *found))
-    return Bench(mesh, namespace, notes, tolerable)
+    return Bench(mesh, namespace, notes)

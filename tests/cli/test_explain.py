@@ -98,7 +98,10 @@ def test_json_holds_all_that_the_text_does() -> None:
     assert (v1["share"], v1["subset"], v1["lb_policy"]) == (0.9, "v1", "ROUND_ROBIN")
     assert v1["endpoints"] == [{"address": f"127.0.0.1:{port}", "weight": 1, "priority": 0} for port in (9101, 9102)]
     assert v2["request"]["path"] == "/api/reviews"
-    assert v2["request_headers"] == [{"name": "x-envoy-original-path", "operation": "set", "values": ["/reviews"]}]
+    assert v2["request_headers"] == [
+        {"name": "x-envoy-attempt-count", "operation": "set", "values": ["1"]},
+        {"name": "x-envoy-original-path", "operation": "set", "values": ["/reviews"]},
+    ]
 
 
 def test_host_of_a_header_goes_before_that_of_the_url() -> None:

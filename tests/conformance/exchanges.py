@@ -60,7 +60,7 @@ class Exchange:
     It is sent to the `listener` of that place in the snapshot. The second and every later piece waits until something
     has come. `<a>` in a piece stands for the port of backend `a`, and so on. `methods` has one for each response that
     is to come. `tunnel` is how many bytes come after a 101; with `half_close` the client has no more to say once it has
-    them, but reads on.
+    them, but reads on. The first requests that come to any backend have the answers `first`, all others `answer`.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Exchange:
     client: str = CLIENT
     half_close: bool = False
     listener: int = 0
+    first: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)

@@ -26,7 +26,7 @@ from ..envoy.binary import command
 from ..proxy.support import Answer as Response
 from ..proxy.support import Client, Peer
 from .compare import End, Message, Observation, Pair, headers_of
-from .exchanges import BACKENDS, DEFAULT_ANSWER, Case, Exchange
+from .exchanges import BACKENDS, DEFAULT_ANSWER, Answer, Case, Exchange
 
 _ANY_PORT = SocketAddress("127.0.0.1", 0)
 _STARTED_S = 20.0
@@ -174,6 +174,7 @@ class Recorder:
 
     def __init__(self, path: Path | None = None) -> None:
         self.answer = DEFAULT_ANSWER
+        self.first: list[Answer] = []
         self.received: list[Message] = []
         listening = socket.create_server(("127.0.0.1", 0)) if path is None else _unix_server(path)
         self._socket = trio.socket.from_stdlib_socket(listening)
@@ -195,7 +196,7 @@ class Recorder:
 
     async def _answer(self, connection: Peer) -> bool:
         head = await connection.read_until(b"\r\n\r\n")
-        answer = self.answer
+        answer = self.first.pop(0) if self.first else self.answer
         if answer.interim:
             await connection.send(answer.interim)
         message = _request_head(head)
@@ -276,8 +277,9 @@ class _Bench:
         return Pair(exchange, await self._observe(exchange, referee.envoy[listener]), ours)
 
     async def _observe(self, exchange: Exchange, proxy: SocketAddress) -> Observation:
+        first = list(exchange.first)
         for recorder in self._recorders.values():
-            recorder.answer, recorder.received = exchange.answer, []
+            recorder.answer, recorder.first, recorder.received = exchange.answer, first, []
         client = Client(trio.socket.socket())
         await client.socket.bind((exchange.client, 0))
         await client.socket.connect((proxy.host, proxy.port))
@@ -324,7 +326,7 @@ class _Bench:
     async def _probe(self, client: Client) -> tuple[End, bytes]:
         """Whether the connection takes another request, and what comes before its answer."""
         for recorder in self._recorders.values():
-            recorder.answer = DEFAULT_ANSWER
+            recorder.answer, recorder.first = DEFAULT_ANSWER, []
         try:
             await client.send(_PROBE)
             head = await client.read_until(b"\r\n\r\n")

@@ -9,6 +9,7 @@ from typing import Any
 import re2
 
 from meshproxy.mesh import Mesh, analyse, build_mesh, find_workload, gateway_snapshot, sidecar_snapshot
+from meshproxy.mesh.retries import DEFAULT_RETRIES
 from meshproxy.resources import Problem, load
 from meshproxy.snapshot import (
     Cluster,
@@ -23,6 +24,7 @@ from meshproxy.snapshot import (
     SocketAddress,
     StringMatcher,
     VirtualHost,
+    WeightedCluster,
 )
 
 GATEWAY = """
@@ -112,6 +114,11 @@ def only_route(snapshot: Snapshot) -> Route:
     (host,) = snapshot.listeners[0].http.route_config.virtual_hosts
     (route,) = host.routes
     return route
+
+
+def forwarding(clusters: tuple[WeightedCluster, ...], **more: Any) -> RouteAction:
+    """What a rule to these does that says nothing of timeouts and retries: Istio's defaults."""
+    return RouteAction(clusters, max_grpc_timeout_s=0.0, retry_policy=DEFAULT_RETRIES, **more)
 
 
 def only_cluster(snapshot: Snapshot) -> Cluster:

@@ -22,7 +22,7 @@ from meshproxy.snapshot import (
     WeightedCluster,
 )
 
-from .support import GATEWAY, only_route, snapshot_of, virtual_service
+from .support import GATEWAY, forwarding, only_route, snapshot_of, virtual_service
 
 A = "outbound|80||a.default.svc.cluster.local"
 B = "outbound|80|v2|b.default.svc.cluster.local"
@@ -77,21 +77,21 @@ def test_each_condition_becomes_a_matcher(condition: str, match: RouteMatch) -> 
 @pytest.mark.parametrize(
     ("rule", "action"),
     [
-        (ONE, RouteAction((WeightedCluster(A),))),
-        ("route: [{destination: {host: a}, weight: 0}]", RouteAction((WeightedCluster(A),))),
+        (ONE, forwarding((WeightedCluster(A),))),
+        ("route: [{destination: {host: a}, weight: 0}]", forwarding((WeightedCluster(A),))),
         (
             "route: [{destination: {host: a}, weight: 20}, {destination: {host: b, subset: v2}, weight: 80}]",
-            RouteAction((WeightedCluster(A, 20), WeightedCluster(B, 80))),
+            forwarding((WeightedCluster(A, 20), WeightedCluster(B, 80))),
         ),
         (
             "route: [{destination: {host: a}, weight: 0}, {destination: {host: b, subset: v2}, weight: 1}]",
-            RouteAction((WeightedCluster(B, 1),)),
+            forwarding((WeightedCluster(B, 1),)),
         ),
-        (f"rewrite: {{uri: /x}}, {ONE}", RouteAction((WeightedCluster(A),), prefix_rewrite="/x")),
-        (f"rewrite: {{authority: x.com}}, {ONE}", RouteAction((WeightedCluster(A),), host_rewrite="x.com")),
+        (f"rewrite: {{uri: /x}}, {ONE}", forwarding((WeightedCluster(A),), prefix_rewrite="/x")),
+        (f"rewrite: {{authority: x.com}}, {ONE}", forwarding((WeightedCluster(A),), host_rewrite="x.com")),
         (
             f"rewrite: {{uriRegexRewrite: {{match: '^/(.*)', rewrite: '/v1/\\1'}}}}, {ONE}",
-            RouteAction((WeightedCluster(A),), regex_rewrite=RegexRewrite("^/(.*)", "/v1/\\1")),
+            forwarding((WeightedCluster(A),), regex_rewrite=RegexRewrite("^/(.*)", "/v1/\\1")),
         ),
         ("directResponse: {status: 204}", DirectResponseAction(204)),
         ("directResponse: {status: 200, body: {string: hé}}", DirectResponseAction(200, "hé".encode())),
@@ -146,7 +146,7 @@ def test_a_single_destinations_header_changes_are_the_routes_and_come_after_them
         "route: [{destination: {host: a}, headers: {request: {set: {x: own, Host: own.com}, remove: [y]}}}]"
     )
     assert changed.request_headers == HeaderMutations(("y",), (HeaderValue("x", "route"), HeaderValue("x", "own")))
-    assert changed.action == RouteAction((WeightedCluster(A),), host_rewrite="own.com")
+    assert changed.action == forwarding((WeightedCluster(A),), host_rewrite="own.com")
 
 
 def test_weighted_destinations_keep_their_header_changes_and_authority() -> None:

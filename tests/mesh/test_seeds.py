@@ -15,7 +15,7 @@ from meshproxy.snapshot import (
     WeightedCluster,
 )
 
-from .support import mesh_of, virtual_hosts
+from .support import forwarding, mesh_of, virtual_hosts
 
 SKLEARN_IRIS = r"""
 apiVersion: networking.istio.io/v1alpha3
@@ -345,7 +345,7 @@ def test_sklearn_iris_goes_from_the_ingress_gateway_with_its_host_rewritten_to_t
     assert route.match.headers == (
         HeaderMatcher(":authority", Regex(r"^sklearn-iris\.default\.example\.com(?::\d{1,5})?$")),
     )
-    assert route.action == RouteAction(
+    assert route.action == forwarding(
         (WeightedCluster(LOCAL_GATEWAY),),
         host_rewrite="sklearn-iris-predictor-default.default.svc.cluster.local",
     )
@@ -360,7 +360,9 @@ def test_sklearn_iris_goes_from_the_local_gateway_to_the_revision_with_its_heade
         Prefix("sklearn-iris-predictor-default.default"),
     ]
     assert all(route.request_headers == REVISION for route in host.routes)
-    assert all(route.action == RouteAction((WeightedCluster(PREDICTOR),)) for route in host.routes)
+    # Its rules say `retries: {}`: none.
+    action = RouteAction((WeightedCluster(PREDICTOR),), max_grpc_timeout_s=0.0)
+    assert all(route.action == action for route in host.routes)
 
 
 def test_sklearn_iris_has_the_addresses_of_its_workloads() -> None:
@@ -376,8 +378,8 @@ def test_istio_basics_routes_by_path_by_header_and_by_weight() -> None:
     service_a = "outbound|80||service-a.default.svc.cluster.local"
     by_path, by_header, by_weight = virtual_hosts(snapshot)["*"].routes
     assert by_path.match.path == Prefix("/service-a") and by_header.match.headers[0].name == "end-user"
-    assert by_path.action == by_header.action == RouteAction((WeightedCluster(service_a),))
-    assert by_weight.action == RouteAction(
+    assert by_path.action == by_header.action == forwarding((WeightedCluster(service_a),))
+    assert by_weight.action == forwarding(
         (
             WeightedCluster("outbound|80||service-b.default.svc.cluster.local", 20),
             WeightedCluster("outbound|80|v1|reviews.prod.svc.cluster.local", 80),

@@ -38,6 +38,8 @@ def made_request(
     request.route_name = request.upstream_cluster = request.upstream_host = ""
     request.flags = request.details = ""
     request.service_time_ms = -1
+    request.informed = False
+    request.retry_rules = request.tries = None
     return request
 
 

@@ -5,13 +5,31 @@ from __future__ import annotations
 import operator
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
-from .support import GET, OK, Client, Gateway, Peer, Script, answers, backend, gateway, snapshot, until
+from meshproxy.snapshot import RetryPolicy, RouteAction, Snapshot
+
+from .support import (
+    GET,
+    OK,
+    Backend,
+    Client,
+    Gateway,
+    Peer,
+    Script,
+    answers,
+    backend,
+    cluster,
+    forward,
+    gateway,
+    snapshot,
+    until,
+)
 
 LARGE = bytes(200_000)
 CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -118,6 +136,16 @@ async def echoes(connection: Peer) -> None:
     await connection.read_all()
 
 
+async def half_an_answer(connection: Peer) -> None:
+    await connection.message()
+    await connection.send(b"HTTP/1.1 503 No\r\ncontent-length: 9\r\n\r\nhalf")
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def closes(connection: Peer) -> None:
+    await connection.read_until(b"\r\n\r\n")
+
+
 async def breaks_off(connection: Peer) -> None:
     await connection.message()
     await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc")
@@ -137,6 +165,45 @@ EXCHANGES = {
     "upgraded": (upgrade, echoes),
     "broken off": (plain, breaks_off),
 }
+
+
+RETRIED = {
+    "an answer": (plain, answers(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n")),
+    "half an answer": (plain, half_an_answer),
+    "a closed connection": (plain, closes),
+    "while the request streams": (upload, closes),
+}
+POLICY = RetryPolicy(("5xx",), 2, per_try_timeout_s=60, base_interval_s=1e-6)
+
+
+def retried(server: Backend) -> Snapshot:
+    """All is tried again, and has its time."""
+    route = forward()
+    assert isinstance(route.action, RouteAction)
+    action = replace(route.action, retry_policy=POLICY, timeout_s=100)
+    return snapshot(cluster(server), routes=[replace(route, action=action)])
+
+
+@pytest.mark.parametrize(("behave", "script"), RETRIED.values(), ids=RETRIED)
+async def test_nothing_leaks_wherever_a_request_that_is_tried_again_is_cancelled(
+    behave: Callable[[Client], Awaitable[None]], script: Script
+) -> None:
+    step, fired = 0, True
+    while fired:
+        step += 1
+        async with backend(script) as server, gateway(retried(server)) as proxy:
+            cancelling = CancelAtStep(step, partial(cancel_all, proxy))
+            trio.lowlevel.add_instrument(cancelling)
+            client = await proxy.client()
+            with suppress(EOFError, OSError):
+                await behave(client)
+            trio.lowlevel.remove_instrument(cancelling)
+            fired = cancelling.fired
+            client.close()
+            await until(partial(operator.not_, proxy.connections))
+            [one] = proxy.worker.clusters.values()
+            assert one.retry_limit.active == 0
+    assert step > 3
 
 
 def cancel_all(proxy: Gateway) -> None:

@@ -347,7 +347,7 @@ async def test_a_cluster_without_limits_has_none_of_this() -> None:
         await proxy.exchange(GET)
         names = {name for name, _ in await counters(proxy)}
 
-    assert not [name for name in names if "circuit_breakers" in name or "overflow" in name]
+    assert not [name for name in names if "circuit_breakers" in name or "pending" in name]
 
 
 async def test_hosts_that_come_later_count_for_the_same_limits() -> None:

@@ -357,9 +357,9 @@ def test_a_resource_with_an_unsupported_field_is_there_for_others_to_refer_to(re
           hosts: [a]
           http:
           - route: [{destination: {host: b}}]
-            timeout: 5s
+            match: [{statPrefix: a}]
         """)
-    assert [problem.path for problem in loaded.problems] == ["spec.http[0].timeout"]
+    assert [problem.path for problem in loaded.problems] == ["spec.http[0].match[0].statPrefix"]
     assert [resource.name for resource in loaded.of(VirtualService)] == ["v"]
 
 

@@ -310,9 +310,6 @@ def test_this_is_refused(complaints: Complaints, spec: str, path: str, message: 
 @pytest.mark.parametrize(
     ("setting", "path"),
     [
-        ("timeout: 1s", "timeout"),
-        ("retries: {attempts: 1}", "retries"),
-        ("retries: {attempts: 0, retryIgnorePreviousHosts: true}", "retries"),
         ("match: [{statPrefix: a}]", "match[0].statPrefix"),
     ],
 )
@@ -323,8 +320,9 @@ def test_this_is_not_supported_yet(complaints: Complaints, setting: str, path: s
 
 
 def test_a_value_that_is_unsupported_and_malformed_is_one_problem(complaints: Complaints) -> None:
-    [(path, message)] = complaints("VirtualService", rule(f"{ROUTE}, timeout: 5seconds"))
-    assert path == "http[0].timeout"
+    spec = "{host: a, trafficPolicy: {connectionPool: {tcp: {maxConnectionDuration: 5seconds}}}}"
+    [(path, message)] = complaints("DestinationRule", spec)
+    assert path == "trafficPolicy.connectionPool.tcp.maxConnectionDuration"
     assert message.startswith("not supported yet: ")
     assert "besides, '5seconds' is not a duration" in message
 
@@ -342,10 +340,10 @@ def test_routing_of_other_protocols_is_not_supported_yet(complaints: Complaints)
 
 
 def test_an_unsupported_field_stands_at_its_key_and_an_unsupported_value_at_itself() -> None:
-    text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\nspec:\n  hosts: [a]\n"
-    text += "  http:\n  - route: [{destination: {host: b}}]\n    timeout: 1s\n    retries:\n      attempts: 2\n"
+    text = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec:\n  host: a\n"
+    text += "  trafficPolicy:\n    connectionPool: {http: {useClientProtocol: true}}\n    tls:\n      mode: SIMPLE\n"
     positions = [problem.position[1:] for problem in load(["-"], stdin=io.StringIO(text)).problems]
-    assert positions == [(8, 14), (9, 5)]
+    assert positions == [(7, 48), (8, 5)]
 
 
 def test_an_unknown_field_stands_at_its_key_and_a_missing_one_at_its_parent() -> None:

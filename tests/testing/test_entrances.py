@@ -258,16 +258,6 @@ def test_rules_for_other_ports_are_among_those_that_were_not_met(tmp_path: Path)
     assert failing.tried[1].endswith("comes by port 8080, but this is port 80")
 
 
-def test_what_comes_of_a_request_further_on_is_as_unknown_as_what_came_before(tmp_path: Path) -> None:
-    chain = CHAIN.replace("  - rewrite: {authority", "  - timeout: 3s\n    rewrite: {authority")
-    test = "request: {authority: [chain.example.com]}\nvia: [{gateway: inner/back, rewrite: {uri: /back}, status: 200}]"
-
-    (found,) = failures(outcome_of(tmp_path, test, SHOP + BACK + SECOND_RULE + chain))
-
-    assert found[0] == "status"
-    assert "VirtualService/inwards.default: spec.http[0].timeout: not supported yet" in found[2]
-
-
 def test_a_service_without_rules_has_its_default_route(tmp_path: Path) -> None:
     plain = SIDECARS[: SIDECARS.index("kind: VirtualService")].rpartition("---")[0]
     test = "workload: web\nrequest: {authority: ['reviews:9080']}\nroute: [{destination: {host: reviews%s}}]"

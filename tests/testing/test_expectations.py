@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -192,61 +191,12 @@ spec:
     assert failures(outcome_of(tmp_path, case("/", expected), nowhere)) == []
 
 
-def not_yet(line: str, rule: str = "plain") -> str:
-    """The shop with another line in one of its rules."""
-    return SHOP.replace(f"  - name: {rule}\n", f"  - name: {rule}\n    {line}\n")
-
-
-RETRIES = "retries: {attempts: 2}"
-
-
-@pytest.mark.parametrize("want_match", ["true", "false"])
-@pytest.mark.parametrize(
-    "expectation", ["status: 200", "status: 500", "wantRequest: {}", "wantResponse: {status: 500}"]
-)
-def test_what_a_rule_does_cannot_be_known_while_a_field_of_it_is_not_supported(
-    tmp_path: Path, expectation: str, want_match: str
-) -> None:
-    test = case("/plain", f"wantMatch: {want_match}\n{expectation}")
-
-    ((_, expected, got),) = failures(outcome_of(tmp_path, test, not_yet(RETRIES)))
-
-    assert expected == expectation.partition(": ")[2]
-    assert got.replace(f"{tmp_path}/", "") == (
-        "it cannot be known yet: mesh.yaml:29:5: VirtualService/shop.default: spec.http[3].retries: "
-        "not supported yet: retries; {} and attempts: 0, which mean none, are accepted"
-    )
-
-
-def test_every_field_that_is_not_supported_is_named(tmp_path: Path) -> None:
-    found = failures(outcome_of(tmp_path, case("/plain", "status: 200"), not_yet(f"timeout: 3s\n    {RETRIES}")))
-
-    assert [re.findall(r"spec\.http\[3\]\.(\w+): not supported yet", got) for _, _, got in found] == [
-        ["timeout"],
-        ["retries"],
-    ]
-
-
-@pytest.mark.parametrize("expectation", ["route: [{destination: {host: backend}}]", "headers: {}"])
-def test_what_a_rule_says_can_be_expected_although_it_is_not_supported(tmp_path: Path, expectation: str) -> None:
-    assert failures(outcome_of(tmp_path, case("/plain", expectation), not_yet(RETRIES))) == []
-
-
-def test_a_field_that_is_not_supported_concerns_its_own_rule_alone(tmp_path: Path) -> None:
-    assert failures(outcome_of(tmp_path, case("/tea", "status: 418"), not_yet(RETRIES))) == []
-
-
-def test_a_delegated_rule_has_the_unsupported_fields_of_the_rule_that_delegates(tmp_path: Path) -> None:
-    (found,) = failures(outcome_of(tmp_path, case("/cart", "status: 200"), not_yet(RETRIES, "delegated")))
-
-    assert "spec.http[2].retries: not supported yet" in found[2]
-
-
 def test_a_command_in_a_header_that_is_not_supported_is_to_be_mended_first(tmp_path: Path) -> None:
     command = "headers: {request: {set: {x-at: '%RESPONSE_FLAGS%'}}}"
+    mesh = SHOP.replace("  - name: plain\n", f"  - name: plain\n    {command}\n")
 
     with pytest.raises(Unusable, match=r"mesh\.yaml:29:.* not supported yet: the command %RESPONSE_FLAGS%"):
-        outcome_of(tmp_path, case("/tea", "status: 418"), not_yet(command))
+        outcome_of(tmp_path, case("/tea", "status: 418"), mesh)
 
 
 def test_values_are_shown_as_yaml_in_one_line() -> None:

@@ -119,6 +119,7 @@ def _copy_of(request: Request, body: bytes | Body) -> Request:
     shadow = copy.copy(request)
     shadow.body = body
     shadow.downstream = _NOBODY
+    shadow.retry_rules = shadow.tries = None
     host, colon, port = request.authority.rpartition(b":")
     if colon and port.isdigit():
         shadow.authority = host + b"-shadow:" + port

@@ -79,12 +79,20 @@ OVERFLOW = Kind(
     headers=((b"x-envoy-overloaded", b"true"),),
 )
 PROTOCOL_ERROR = Kind(502, "UPE", "upstream_reset_before_response_started{protocol_error}", _RESET + "protocol error")
+RESPONSE_TIMEOUT = Kind(504, "UT", "response_timeout", "upstream request timeout")
+PER_TRY_TIMEOUT = Kind(504, "UT", "upstream_per_try_timeout", "upstream request timeout")
 
 # After the head has gone out there is no status left to send: the connection is cut, and the log says why.
 RESPONSE_BROKEN_OFF = Kind(0, "UPE", "upstream_reset_after_response_started{protocol_error}")
+RESPONSE_TIMED_OUT = Kind(0, "UT", "response_timeout")
 DOWNSTREAM_DISCONNECT = Kind(0, "DC", "downstream_remote_disconnect")
 DRAIN_TIMEOUT = Kind(0, "DT", "drain_timeout")
 INTERNAL_ERROR = Kind(500, "", "internal_error", "internal error")
+
+
+def of_retry(kind: Kind) -> Kind:
+    """The kind of failure of a try that was not the request's first."""
+    return kind._replace(body=kind.body.replace("reset reason:", "retried and the latest reset reason:", 1))
 
 
 class Failure(Exception):
@@ -107,16 +115,16 @@ class Failure(Exception):
 
 
 DELAY_INJECTED = "DI"
-"""A flag that tells of no failure: there may be one besides."""
-
-# In the order in which Envoy writes them.
-_FLAGS = ("UH", "UF", "UC", "UO", "LR", "NR", "DI", "FI", "RL", "DC", "DPE", "DT", "UPE", "NC", "DF")
+RETRY_LIMIT_EXCEEDED = "URX"
+RETRY_OVERFLOW = "UO"
+NO_FAILURES = frozenset(("", DELAY_INJECTED, RETRY_LIMIT_EXCEEDED, RETRY_OVERFLOW))
+"""Flags that tell of no failure: there may be one besides."""
 
 
 def add_flags(request: Request, flags: str) -> None:
-    """Give the request these flags besides those that it has."""
-    both = {*request.flags.split(","), *flags.split(",")}
-    request.flags = ",".join(flag for flag in _FLAGS if flag in both) if request.flags else flags
+    """Give the request these flags besides those that it has, which stand first, as in Envoy."""
+    told = request.flags.split(",")
+    request.flags = ",".join(filter(None, (*told, *(flag for flag in flags.split(",") if flag not in told))))
 
 
 # https://grpc.github.io/grpc/core/md_doc_http-grpc-status-mapping.html, as Envoy applies it to its own replies
@@ -134,7 +142,7 @@ def local_reply(
     headers = list(headers or ())
     if status == 204 or status == 304:
         body = b""  # Envoy would send one, and the client would read it as its next response
-    if request is not None and _is_grpc(request):
+    if request is not None and is_grpc(request):
         headers = remove_headers(headers, _CONTENT_LENGTH)
         set_header(headers, b"content-type", b"application/grpc")
         if grpc_status is None:
@@ -157,7 +165,8 @@ _CONTENT_LENGTH = frozenset((b"content-length",))
 _GRPC_MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 
-def _is_grpc(request: Request) -> bool:
+def is_grpc(request: Request) -> bool:
+    """Whether a request is gRPC by its content type."""
     # Two of them say nothing that could be relied on; joined, as Envoy joins them, they do not match.
     content_type = b",".join([value for name, value in request.headers if name == b"content-type"])
     return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")

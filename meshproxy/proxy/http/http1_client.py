@@ -109,6 +109,7 @@ class Http1ClientConnection(Http1Connection):
                         return self._response(request, head)
                     if head.status == 101:
                         return self._response(request, self._upgraded(request, head))
+                    request.informed = True
                     await request.downstream.send_informational(head.status, head.headers)
                 searched = len(self.buffer)
         except BaseException:

@@ -22,9 +22,9 @@ import trio
 
 from ..transport import LOST, Transport
 from .failures import (
-    DELAY_INJECTED,
     DOWNSTREAM_DISCONNECT,
     DRAIN_TIMEOUT,
+    NO_FAILURES,
     REQUEST_HEADER_TIMEOUT,
     Failure,
     add_flags,
@@ -330,6 +330,8 @@ def request_of(head: RequestHead, peer: bytes, peer_address: str, local_address:
     request.route_name = request.upstream_cluster = request.upstream_host = ""
     request.flags = request.details = ""
     request.service_time_ms = -1
+    request.informed = False
+    request.retry_rules = request.tries = None
     return request
 
 
@@ -430,6 +432,6 @@ def _connection_line(request: Request, keep_alive: bool) -> bytes:
 
 def _note(request: Request, failure: Failure) -> None:
     """What went wrong first is why the request failed; what follows from it is not."""
-    if request.flags in ("", DELAY_INJECTED):
+    if NO_FAILURES.issuperset(request.flags.split(",")):
         add_flags(request, failure.kind.flags)
         request.details = failure.details

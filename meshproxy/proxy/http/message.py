@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import trio
 
     from ..transport import Transport
+    from ..upstream.retry_rules import RetryRules
+    from ..upstream.tries import Tries
 
 Headers = list[tuple[bytes, bytes]]
 """Fields as (lower-case name, value without surrounding white space), in order, repeated names kept apart."""
@@ -76,6 +78,7 @@ class Request:
         "hash_key",
         "headers",
         "http10",
+        "informed",
         "local_address",
         "method",
         "nursery",
@@ -85,10 +88,12 @@ class Request:
         "peer_address",
         "protocol",
         "response_code",
+        "retry_rules",
         "route_name",
         "scheme",
         "service_time_ms",
         "started",
+        "tries",
         "upgrade",
         "upstream_cluster",
         "upstream_host",
@@ -124,6 +129,12 @@ class Request:
     """The same moment on the clock that measures durations, in seconds."""
     original_path: bytes | None
     """The path as it was before a route rewrote it."""
+    informed: bool
+    """An interim response went to the client: another try could not begin anew."""
+    retry_rules: RetryRules | None
+    """When it is to be tried again; None for never."""
+    tries: Tries | None
+    """Its time limits, and the hosts that have had their turn; None while there are none."""
     bytes_received: int
     """Of the request's body, so far."""
     bytes_sent: int

@@ -34,6 +34,8 @@ from ..filters.local_ratelimit import RateLimiter, local_ratelimit
 from ..filters.mirror import Mirror, mirrored
 from ..http.failures import CLUSTER_NOT_FOUND, Failure, local_reply
 from ..http.message import Request, Response, Service, set_header
+from ..upstream.retry_rules import STEERING
+from ..upstream.time_limits import bounded, steerable
 from .hash_policies import hashing
 from .rewrites import Rewrite, prefix, rewrite
 from .router import Router, route_not_found, without_port
@@ -64,7 +66,8 @@ def router(http: HttpConnectionManager, cluster: ClusterService, chance: Chance,
     of_hosts = {host.name: here.within(host) for host in http.route_config.virtual_hosts}
 
     def compiled(host: VirtualHost, route: Route) -> Service:
-        return action(route, cluster, chance, context, of_hosts[host.name].within(route))
+        limits = of_hosts[host.name].within(route)
+        return action(route, cluster, chance, context, limits, host.include_request_attempt_count)
 
     not_found = route_not_found if here.rate is None else local_ratelimit(here.rate, context, route_not_found)
     return Router(http.route_config, compiled, not_found)
@@ -76,11 +79,12 @@ def action(
     chance: Chance,
     context: FilterContext,
     limits: Limits = NO_LIMITS,
+    count_attempts: bool = False,
 ) -> Service:
     """The service behind a route's match."""
     match route.action:
         case RouteAction():
-            service = _forward(route, route.action, cluster, chance, context, limits)
+            service = _forward(route, route.action, cluster, chance, context, limits, count_attempts)
         case RedirectAction():
             service = _redirect(route.action, route.match.path, response_change([route.response_headers]))
             service = _limited(limits, context, service)
@@ -105,7 +109,13 @@ def _named(name: str, service: Service) -> Service:
 
 
 def _forward(
-    route: Route, forward: RouteAction, cluster: ClusterService, chance: Chance, context: FilterContext, limits: Limits
+    route: Route,
+    forward: RouteAction,
+    cluster: ClusterService,
+    chance: Chance,
+    context: FilterContext,
+    limits: Limits,
+    count_attempts: bool,
 ) -> Service:
     mirrors = [Mirror(one.percentage, cluster(one.cluster), context) for one in forward.mirrors]
 
@@ -113,7 +123,7 @@ def _forward(
         to = cluster(one.cluster)
         if forward.hash_policies:
             to = hashing(forward.hash_policies, to)
-        service = _destination(route, forward, one, mirrored(mirrors, to) if mirrors else to)
+        service = _destination(route, forward, one, count_attempts, mirrored(mirrors, to) if mirrors else to)
         changes = [one.response_headers, route.response_headers]
         return _filtered(forward, limits, context, changes, response_headers(changes, service))
 
@@ -147,15 +157,20 @@ def _filtered(
     return service
 
 
-def _destination(route: Route, forward: RouteAction, destination: WeightedCluster, service: Service) -> Service:
+def _destination(
+    route: Route, forward: RouteAction, destination: WeightedCluster, count_attempts: bool, service: Service
+) -> Service:
     """`service`, given requests as this destination is to have them."""
     new_path = rewrite(route.match.path, forward.prefix_rewrite, forward.regex_rewrite)
     if forward.host_rewrite or destination.host_rewrite or new_path:
         service = _rewriting(_encoded(destination.host_rewrite), _encoded(forward.host_rewrite), new_path, service)
-    if destination.request_headers or route.request_headers:
-        service = request_headers([destination.request_headers, route.request_headers], service)
+    changes = [destination.request_headers, route.request_headers]
+    if any(changes):
+        if any(one.name.encode() in STEERING for level in changes for one in level.add):
+            service = steerable(forward.retry_policy, count_attempts, service)
+        service = request_headers(changes, service)
         service = _bound_for(destination.cluster, service)
-    return service
+    return bounded(forward, count_attempts, service)
 
 
 def _encoded(host: str | None) -> bytes | None:

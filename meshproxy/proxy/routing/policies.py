@@ -9,6 +9,7 @@ from ...snapshot import (
     FaultInjection,
     HttpConnectionManager,
     LocalRateLimit,
+    RetryPolicy,
     Route,
     RouteAction,
     TokenBucket,
@@ -32,6 +33,10 @@ def policies(http: HttpConnectionManager, host: VirtualHost, route: Route) -> It
         yield f"collects a request's body before it is sent on, and refuses more than {buffer.max_request_bytes} bytes"
     for mirror in action.mirrors:
         yield f"sends a copy of {mirror.percentage} of the requests to {mirror.cluster}"
+    if action.timeout_s:
+        yield f"waits {action.timeout_s:g} s for the whole response"
+    if action.retry_policy:
+        yield from _retries(action.retry_policy)
 
 
 def _rate_limit(limit: LocalRateLimit) -> Iterator[str]:
@@ -52,6 +57,20 @@ def _fault(fault: FaultInjection) -> Iterator[str]:
         status = fault.abort.grpc_status
         how = f"{fault.abort.status}" if status is None else f"gRPC status {status}"
         yield f"answers {fault.abort.percentage} of the requests with {how}"
+
+
+def _retries(policy: RetryPolicy) -> Iterator[str]:
+    if policy.per_try_timeout_s:
+        yield f"waits {policy.per_try_timeout_s:g} s for the head of each try's response"
+    if policy.num_retries:
+        codes = "".join(f" {code}" for code in policy.retriable_status_codes)
+        conditions = ", ".join(
+            one + codes if one == "retriable-status-codes" else one
+            for one in policy.retry_on
+            if codes or one != "retriable-status-codes"
+        )
+        often = "once" if policy.num_retries == 1 else f"up to {policy.num_retries} times"
+        yield f"tries again {often}, on {conditions}"
 
 
 def _cors(policy: CorsPolicy) -> str:

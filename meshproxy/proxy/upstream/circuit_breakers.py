@@ -52,8 +52,9 @@ class Breaker:
 
 
 def circuit_breakers(config: snapshot.CircuitBreakers) -> CircuitBreakers | None:
-    """A cluster's circuit breakers; None where nothing is limited."""
-    return None if config == snapshot.CircuitBreakers() else CircuitBreakers(config)
+    """A cluster's circuit breakers but for that on retries; None where nothing is limited."""
+    limits = (config.max_connections, config.max_pending_requests, config.max_requests)
+    return None if limits == (None, None, None) else CircuitBreakers(config)
 
 
 class CircuitBreakers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import trio
 
@@ -16,21 +16,24 @@ from ..http.failures import (
     CONNECTION_TIMEOUT,
     NO_HEALTHY_UPSTREAM,
     PROTOCOL_ERROR,
+    RESPONSE_TIMEOUT,
     Failure,
 )
 from ..http.http1_client import Http1ClientConnection
 from ..http.message import Request, Response, set_header
-from .balancers import Chance, Clock, load_balancer
+from .balancers import Balancer, Chance, Clock, load_balancer
 from .bounded_host import Bounds
 from .host import HealthFlag, Host
 from .outliers import Outlier, OutlierDetector
+from .retry_rules import NO_RETRIES, RetryLimit
+from .tries import Tries
 
 _log = logging.getLogger(__name__)
 
 # RFC 9110, section 9.2.2: sending one of these twice does no more than sending it once.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
-_SERVICE_TIME = b"x-envoy-upstream-service-time"
+SERVICE_TIME = b"x-envoy-upstream-service-time"
 
 # The failures that speak against a host, and whether it had been reached. An overflow, say, does not: without a host
 # there would be even more for the rest to do.
@@ -60,6 +63,7 @@ class Cluster:
         self.bounds = Bounds.of(config) if bounds is None else bounds
         if self.bounds.breakers is not None:
             stats.breakers = self.bounds.breakers.by_name
+        self.retry_limit = RetryLimit(config.circuit_breakers)
         self.hosts: list[Host] = []
         self._chance = chance
         self._outliers: OutlierDetector | None = None
@@ -131,7 +135,8 @@ class Cluster:
 
     async def __call__(self, request: Request) -> Response:
         request.upstream_cluster = self.config.name
-        host = self._balancer.pick(request)
+        tries = request.tries
+        host = self._balancer.pick(request) if tries is None else self._pick_another(request, tries)
         if host is None:
             raise Failure(NO_HEALTHY_UPSTREAM)
         request.upstream_host = host.name
@@ -144,6 +149,8 @@ class Cluster:
             host.begin()
             if connection is None:
                 connection = await self._connect(host)
+            if tries is not None:
+                tries.connected()
             try:
                 response = await connection.exchange(request)
             except Failure:
@@ -160,6 +167,13 @@ class Cluster:
             if self._outliers is not None and failure.kind in _FAILED_CONNECTED:
                 self._eject(host, self._outliers.failed(host, _FAILED_CONNECTED[failure.kind]))
             raise
+        except trio.Cancelled:
+            if tries is not None and tries.expired():
+                host.errors += 1
+                stats.count(RESPONSE_TIMEOUT.status, time.perf_counter() - started)
+                if self._outliers is not None:
+                    self._eject(host, self._outliers.failed(host, connected=tries.is_connected))
+            raise
         finally:
             stats.requests_active -= 1
         elapsed = time.perf_counter() - started
@@ -172,7 +186,7 @@ class Cluster:
         request.details = "via_upstream"
         if isinstance(request.body, bytes) or request.body.finished:
             request.service_time_ms = milliseconds = int(elapsed * 1000)
-            set_header(response.headers, _SERVICE_TIME, b"%d" % milliseconds)
+            set_header(response.headers, SERVICE_TIME, b"%d" % milliseconds)
         return response
 
     def _eject(self, host: Host, reasons: Iterable[Outlier]) -> None:
@@ -193,6 +207,28 @@ class Cluster:
         except BaseException:
             host.end()
             raise
+
+    def _pick_another(self, request: Request, tries: Tries) -> Host | None:
+        """The host for a try, as far as the balancer finds one other than those that have had their turn."""
+        policy = request.retry_rules.policy if request.retry_rules and tries.hosts else NO_RETRIES
+        balancer = self._balancer
+        if policy.previous_priorities and (passed_over := tries.passed_over()):
+            balancer = self._without(passed_over)
+            if balancer.pick(request) is None:
+                tries.begin_round()
+                balancer = self._balancer
+        host = balancer.pick(request)
+        for attempt in range(1, policy.host_selection_max_attempts + 1 if policy.previous_hosts else 1):
+            if host not in tries.hosts:
+                break
+            host = balancer.pick(request, attempt)
+        if host is not None:
+            tries.hosts.append(host)
+        return host
+
+    def _without(self, priorities: Container[int]) -> Balancer:
+        hosts = [host for host in self.hosts if host.priority not in priorities]
+        return load_balancer(self.config, hosts, self._chance, self.clock)
 
 
 def _first_of_each_address(endpoints: Iterable[snapshot.Endpoint]) -> Iterable[snapshot.Endpoint]:

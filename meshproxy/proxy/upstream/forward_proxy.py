@@ -24,6 +24,7 @@ from .bounded_host import Bounds
 from .cluster import Cluster
 from .dns import preferred
 from .host import Host
+from .retry_rules import RetryLimit
 
 _DEFAULT_PORT = 80
 _MAX_DESTINATIONS = 1024
@@ -38,6 +39,7 @@ class ForwardProxy:
         self.stats = stats
         self.bounds = Bounds.of(config)
         """All destinations share them."""
+        self.retry_limit = RetryLimit(config.circuit_breakers)
         self._chance = chance
         self._destinations: OrderedDict[SocketAddress, _Destination] = OrderedDict()
 

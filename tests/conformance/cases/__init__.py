@@ -16,6 +16,7 @@ from . import (
     outliers,
     paths,
     redirects,
+    retries,
     sidecars,
 )
 
@@ -33,6 +34,7 @@ CASES: tuple[Case, ...] = (
     *sidecars.CASES,
     *filters.CASES,
     *outliers.CASES,
+    *retries.CASES,
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {

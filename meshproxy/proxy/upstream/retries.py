@@ -1,0 +1,229 @@
+"""Sends a request to a cluster, again and again if need be, and no longer than it has time.
+
+What is decided here is decided by others: `retry_rules` say whether and when, `tries` how long. Istio retries nearly
+every request, so that the first try, when all goes well, is a call of the cluster and little more.
+
+Rules:
+
+1. Nothing is tried again of which the client has seen something, or which has not been kept.
+2. A retry has its slot from the decision for it until its outcome, whatever that is; a response that is thrown away
+   gives back its connection first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from ...telemetry.metrics import ClusterStats
+from ..http.failures import (
+    PER_TRY_TIMEOUT,
+    RESPONSE_TIMED_OUT,
+    RESPONSE_TIMEOUT,
+    RETRY_LIMIT_EXCEEDED,
+    RETRY_OVERFLOW,
+    Failure,
+    add_flags,
+    of_retry,
+)
+from ..http.message import Body, Request, Response, Service, set_header
+from ..transport import Transport
+from .balancers import Chance
+from .cluster import SERVICE_TIME, Cluster
+from .forward_proxy import ForwardProxy
+from .recorded_body import MAX_RECORDED, RecordedBody, recorded
+from .retry_rules import RetryRules, backoff_s
+from .time_limits import tell_retry
+from .tries import Tries
+
+Upstream = Cluster | ForwardProxy
+Outcome = Response | Failure
+
+
+def retrying(cluster: Upstream, chance: Chance) -> Service:
+    """`cluster`, asked as a request's `retry_rules` and `tries` tell."""
+
+    recent = cluster.retry_limit.recent
+
+    def asked(request: Request) -> Awaitable[Response]:
+        if recent is not None:
+            recent.note(trio.current_time())
+        rules = request.retry_rules
+        if rules is not None:
+            return retried(request, rules)
+        return cluster(request) if request.tries is None else once(request, request.tries)
+
+    async def once(request: Request, tries: Tries) -> Response:
+        _prepare(request, 0)
+        return await _in_time(cluster, request, tries)
+
+    async def retried(request: Request, rules: RetryRules) -> Response:
+        tries = request.tries
+        if tries is not None or not isinstance(request.body, bytes):
+            _prepare(request, MAX_RECORDED)
+        try:
+            response = await (cluster(request) if tries is None else _in_time(cluster, request, tries))
+        except Failure as failure:
+            if not rules.failed(failure):
+                raise
+            outcome: Outcome = failure
+        else:
+            if not rules.answered(response):
+                return response
+            outcome = response
+        return await _again(cluster, request, rules, outcome, chance)
+
+    return asked
+
+
+def _prepare(request: Request, limit: int) -> None:
+    """Have the end of the request noted, and its body kept if it has no more bytes than `limit`."""
+    tries, body = request.tries, request.body
+    if isinstance(body, bytes):
+        if tries is not None:
+            tries.request_ended()
+    elif not request.upgrade:  # what follows an upgrade is not sent before the upstream has agreed to it
+        if body.length is not None and body.length > limit:
+            limit = 0
+        request.body = recorded(body, limit, _nothing if tries is None else tries.request_ended)
+
+
+def _nothing() -> None: ...
+
+
+async def _in_time(cluster: Upstream, request: Request, tries: Tries) -> Response:
+    """One try, for as long as it may take."""
+    if not tries.limited:
+        return await cluster(request)
+    with tries.new_scope():
+        response = await cluster(request)
+        if not isinstance(response.body, bytes):
+            response.body = _TimedBody(response.body, tries, cluster.stats)
+        return response
+    if tries.out_of_time():
+        cluster.stats.timeouts += 1
+        raise Failure(RESPONSE_TIMEOUT)
+    cluster.stats.per_try_timeouts += 1
+    raise Failure(PER_TRY_TIMEOUT)
+
+
+async def _again(cluster: Upstream, request: Request, rules: RetryRules, outcome: Outcome, chance: Chance) -> Response:
+    """What comes of a request whose first try had an outcome that asks for another."""
+    limit, stats = cluster.retry_limit, cluster.stats
+    tries = request.tries
+    if tries is None:
+        tries = request.tries = Tries()
+        tries.hosts += (host for host in cluster.hosts if host.name == request.upstream_host)
+    retry = 0
+    while _can_be_sent_again(request):
+        if retry >= rules.policy.num_retries:
+            stats.retry_limit_exceeded += 1
+            return _end(request, outcome, retry, RETRY_LIMIT_EXCEEDED)
+        if not limit.allows(sum(host.active for host in cluster.hosts), trio.current_time()):
+            stats.retry_overflow += 1
+            return _end(request, outcome, retry, RETRY_OVERFLOW)
+        retry += 1
+        limit.active += 1
+        try:
+            _throw_away(outcome, stats)
+            await _pause(tries, backoff_s(rules.policy, retry, chance()))
+            outcome = await _retry(cluster, request, tries, rules, retry + 1)
+        finally:
+            limit.active -= 1
+        if isinstance(outcome, Response):
+            if not rules.answered(outcome):
+                stats.retry_success += 1
+                break
+        elif not rules.failed(outcome):
+            break
+    return _end(request, outcome, retry)
+
+
+def _can_be_sent_again(request: Request) -> bool:
+    body = request.body
+    if request.informed:
+        return False
+    return isinstance(body, bytes) or bool(request.upgrade) or (isinstance(body, RecordedBody) and body.replayable)
+
+
+def _throw_away(outcome: Outcome, stats: ClusterStats) -> None:
+    if isinstance(outcome, Failure):
+        stats.count_retry(outcome.kind.status, answered=False)
+        return
+    stats.count_retry(outcome.status, answered=True)
+    if not isinstance(outcome.body, bytes):
+        outcome.body.close()
+
+
+async def _pause(tries: Tries, pause_s: float) -> None:
+    """Raises `Failure` when the request's time runs out meanwhile."""
+    await trio.sleep(min(pause_s, max(tries.deadline - trio.current_time(), 0)))
+    if tries.out_of_time():
+        raise Failure(RESPONSE_TIMEOUT)
+
+
+async def _retry(cluster: Upstream, request: Request, tries: Tries, rules: RetryRules, attempt: int) -> Outcome:
+    if isinstance(request.body, RecordedBody):
+        request.body = request.body.again()
+    tell_retry(request, tries, rules, attempt)
+    try:
+        return await _in_time(cluster, request, tries)
+    except Failure as failure:
+        return failure
+
+
+def _end(request: Request, outcome: Outcome, retries: int, flag: str = "") -> Response:
+    """The outcome that counts; a failure is raised. `flag` tells why there is no other."""
+    add_flags(request, flag)
+    if isinstance(outcome, Failure):
+        if retries:
+            outcome.kind = of_retry(outcome.kind)
+        raise outcome
+    if retries and isinstance(request.body, bytes):
+        request.service_time_ms = int((time.perf_counter() - request.started) * 1000)
+        set_header(outcome.headers, SERVICE_TIME, b"%d" % request.service_time_ms)
+    return outcome
+
+
+class _TimedBody(Body):
+    """A response's body, which has to come in time. To a client that has its head, nothing can be said any more."""
+
+    def __init__(self, body: Body, tries: Tries, stats: ClusterStats) -> None:
+        self._body = body
+        self._tries = tries
+        self._stats = stats
+        self.length = body.length
+        self._note()
+
+    async def receive(self) -> bytes:
+        with self._tries.new_scope():
+            piece = await self._body.receive()
+            self._note()
+            return piece
+        raise self._too_late()
+
+    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+        with self._tries.new_scope():
+            await self._body.splice_to(sink, sent)
+            self._note()
+            return
+        raise self._too_late()
+
+    def receive_nowait(self) -> bytes:
+        piece = self._body.receive_nowait()
+        self._note()
+        return piece
+
+    def close(self) -> None:
+        self._body.close()
+
+    def _note(self) -> None:
+        self.trailers = self._body.trailers
+        self.finished = self._body.finished
+
+    def _too_late(self) -> Failure:
+        self.close()
+        self._stats.timeouts += 1
+        return Failure(RESPONSE_TIMED_OUT)
