@@ -391,7 +391,10 @@ Action = RouteAction | RedirectAction | DirectResponseAction
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One rule: when `match` holds, and no rule before it did, do `action`."""
+    """One rule: when `match` holds, and no rule before it did, do `action`.
+
+    What comes of the requests that it forwards is counted apart where it has a `stat_prefix`.
+    """
 
     name: str
     match: RouteMatch
@@ -400,6 +403,7 @@ class Route:
     response_headers: HeaderMutations = HeaderMutations()
     rate_limit: LocalRateLimit | None = None
     buffer: Buffer | None = None
+    stat_prefix: str = ""
     origin: Origin | None = field(default=None, compare=False)
 
 

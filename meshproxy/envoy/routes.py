@@ -46,6 +46,7 @@ def route(config: Route) -> Message:
     """`config.route.v3.Route`"""
     return {
         **({"name": config.name} if config.name else {}),
+        **({"stat_prefix": config.stat_prefix} if config.stat_prefix else {}),
         "match": route_match(config.match),
         **_action(config),
         **header_mutations(config.request_headers, "request"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..resources import Destination
@@ -49,7 +49,7 @@ class Targets:
     def add(self, target: Target) -> ClusterReference:
         """A target's cluster, which from now on is among the clusters if it exists."""
         if target not in self._targets:
-            self._targets[target] = _find(target, self.view, self._rules)
+            self._targets[target] = _find(target, self.view, self._rules, self._here.labels)
         found = self._targets[target]
         return ClusterReference(target.cluster, found and hash_policy(found.policy.load_balancer))
 
@@ -90,12 +90,12 @@ class _Found(NamedTuple):
     policy: EffectivePolicy
 
 
-def _find(target: Target, view: View, rules: DestinationRules) -> _Found | None:
+def _find(target: Target, view: View, rules: DestinationRules, labels: Mapping[str, str]) -> _Found | None:
     """None where service, port or subset do not exist."""
     service = view.find(target.host)
     if service is None or not _serves(service, target.port):
         return None
-    rule = rules.find(service.hostname, service.namespace, view.namespace)
+    rule = rules.find(service.hostname, service.namespace, view.namespace, labels)
     subset = rule.subset(target.subset) if rule and target.subset else None
     if target.subset and subset is None:
         return None

@@ -6,7 +6,7 @@ Sources: Istio's `destinationRule` and `mergeDestinationRule` (push_context.go, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from ..resources import (
 from .hosts import HostMap
 from .names import ROOT_NAMESPACE, Visibility, fqdn
 from .ordering import age
+from .registry import selects
 
 Rules = Sequence[Resource[DestinationRule]]
 
@@ -54,12 +55,15 @@ class DestinationRules:
     Istio looks in the proxy's namespace, then in the service's, then in the root namespace, and the first
     that has a rule for the host, by longest match, decides alone. A proxy of the root namespace takes no rule
     for its own there that all the mesh shares: an ingress gateway would never see the services' rules.
+
+    A rule with a workload selector is for clients of its own namespace alone. Where one selects the proxy, those
+    without hold beside it only if they are as private as it is.
     """
 
     def __init__(self, rules: Iterable[Resource[DestinationRule]]) -> None:
         own: dict[str, dict[str, list[Resource[DestinationRule]]]] = {}
         exported: dict[str, dict[str, list[Resource[DestinationRule]]]] = {}
-        for rule in sorted(rules, key=age):
+        for rule in sorted(rules, key=lambda rule: (rule.spec.workload_selector is None, age(rule))):
             host = fqdn(rule.spec.host, rule.namespace)
             visibility = visibility_of(rule)
             shared = visibility.everywhere or visibility.namespaces != {rule.namespace}
@@ -70,10 +74,16 @@ class DestinationRules:
         self._own = {namespace: HostMap(hosts) for namespace, hosts in own.items()}
         self._exported = {namespace: HostMap(hosts) for namespace, hosts in exported.items()}
 
-    def find(self, hostname: str, service_namespace: str, proxy_namespace: str) -> MergedRule | None:
-        """The rule for a service of `service_namespace` at a proxy of `proxy_namespace`."""
+    def find(
+        self, hostname: str, service_namespace: str, proxy_namespace: str, labels: Mapping[str, str] | None = None
+    ) -> MergedRule | None:
+        """The rule for a service of `service_namespace` at a proxy of `proxy_namespace` whose workload has `labels`.
+
+        Without labels it is the rule for what comes in, of which workload selectors do not speak.
+        """
         if rules := _best(self._own, proxy_namespace, hostname):
-            return merge(rules)
+            rules = _for_workload(rules, labels)
+            return merge(rules) if rules else None
         for namespace in (service_namespace, ROOT_NAMESPACE):
             rules = _best(self._exported, namespace, hostname)
             if visible := [rule for rule in rules if visibility_of(rule).includes(proxy_namespace)]:
@@ -83,7 +93,22 @@ class DestinationRules:
 
 def visibility_of(rule: Resource[DestinationRule]) -> Visibility:
     """Who sees a rule."""
-    return Visibility.of(rule.spec.export_to, rule.namespace)
+    export_to = rule.spec.export_to if rule.spec.workload_selector is None else (".",)
+    return Visibility.of(export_to, rule.namespace)
+
+
+def _for_workload(rules: Rules, labels: Mapping[str, str] | None) -> Rules:
+    """Those of one host's rules that hold for a workload; the ones with a selector come first."""
+    for rule in rules:
+        selector = rule.spec.workload_selector
+        if selector is not None and labels is not None and selects(selector.match_labels, labels):
+            private = Visibility.of((".",), rule.namespace)
+            return [one for one in rules if one.spec.workload_selector == selector or _is_for_all(one, private)]
+    return [rule for rule in rules if rule.spec.workload_selector is None]
+
+
+def _is_for_all(rule: Resource[DestinationRule], visibility: Visibility) -> bool:
+    return rule.spec.workload_selector is None and visibility_of(rule) == visibility
 
 
 def merge(rules: Rules) -> MergedRule:

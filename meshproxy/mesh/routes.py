@@ -122,6 +122,7 @@ def translate_route(rule: Rule, match: Match, context: RouteContext) -> Route:
         action=action,
         request_headers=changes.request,
         response_headers=changes.response,
+        stat_prefix=match.request.stat_prefix or "",
         origin=_route_origin(rule, match),
     )
 

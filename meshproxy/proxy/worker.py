@@ -184,7 +184,7 @@ class Worker:
         def cluster(name: str) -> Service:
             return self._services.get(name, cluster_not_found)
 
-        context = FilterContext(self._chance, background.start_soon)
+        context = FilterContext(self._chance, background.start_soon, route_stats=self.metrics.route)
         routes = router(listener.http, cluster, self._chance, context)
         telemetry = _ListenerTelemetry(stats, self._access_log)
         manager = ConnectionManager(listener.http, routes, telemetry, self._departures)

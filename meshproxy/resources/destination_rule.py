@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from math import isqrt
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from .model import Model, NotYet, Ruled, Wrong, none_of, one_of, raise_wrongs
 from .targets import WorkloadLabels
@@ -421,13 +421,24 @@ class DestinationRule(Model):
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
     export_to: ExportTo = ()
-    workload_selector: Annotated[WorkloadLabels | None, NotYet("DestinationRules of single workloads")] = None
+    workload_selector: WorkloadLabels | None = None
 
     @field_validator("subsets")
     @classmethod
     def _subsets_apart(cls, subsets: tuple[Subset, ...]) -> tuple[Subset, ...]:
         raise_wrongs("subsets", _repeated("", [subset.name for subset in subsets]))
         return subsets
+
+    @field_validator("workload_selector")
+    @classmethod
+    def _selects_at_home(cls, selector: WorkloadLabels | None, info: ValidationInfo) -> WorkloadLabels | None:
+        home = {".", (info.context or {}).get("namespace")}
+        if selector is not None and not home.issuperset(info.data.get("export_to", ())):
+            wrong = (
+                "a rule for single workloads is for those of its own namespace: let exportTo be ['.'], or leave it out"
+            )
+            raise_wrongs("workloadSelector", [((), wrong)])
+        return selector
 
 
 def _repeated(field: str, names: list[str]) -> Iterator[Wrong]:

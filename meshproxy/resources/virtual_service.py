@@ -192,7 +192,7 @@ class HTTPMatchRequest(Model):
         dict[str, PresenceMatch], BeforeValidator(_star_is_presence), AfterValidator(_header_names)
     ] = Field(default_factory=dict)
     source_namespace: DNSLabel | None = None
-    stat_prefix: Annotated[str | None, NotYet("statistics of single routes")] = None
+    stat_prefix: str | None = None
 
 
 class HTTPRouteDestination(Model):

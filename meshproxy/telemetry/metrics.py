@@ -128,6 +128,18 @@ class ClusterStats:
         self.retried[status // 100 if answered else 0] += 1
 
 
+class RouteStats:
+    """The counters of routes of one virtual host that share a `stat_prefix`."""
+
+    __slots__ = ("name", "responses", "virtual_host")
+
+    def __init__(self, virtual_host: str, name: str) -> None:
+        self.virtual_host = virtual_host
+        self.name = name
+        self.responses = [0] * 10
+        """By class of status, as in `ClusterStats`, but of requests, however often they were tried."""
+
+
 class ListenerStats:
     """One listener's counters."""
 
@@ -150,6 +162,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.listeners: dict[str, ListenerStats] = {}
         self.clusters: dict[str, ClusterStats] = {}
+        self.routes: dict[tuple[str, str], RouteStats] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -158,6 +171,9 @@ class Metrics(Collector):
 
     def cluster(self, name: str) -> ClusterStats:
         return self.clusters.setdefault(name, ClusterStats(name))
+
+    def route(self, virtual_host: str, stat_prefix: str) -> RouteStats:
+        return self.routes.setdefault((virtual_host, stat_prefix), RouteStats(virtual_host, stat_prefix))
 
     def render(self) -> bytes:
         """In Prometheus' text format, version 0.0.4."""
@@ -168,6 +184,7 @@ class Metrics(Collector):
         yield from _cluster_families(self.clusters.values())
         yield from _outlier_families(self.clusters.values())
         yield from _circuit_breaker_families(self.clusters.values())
+        yield from _route_families(self.routes.values())
         yield _istio_requests(self.listeners.values())
 
 
@@ -292,6 +309,23 @@ def _circuit_breaker_families(clusters: Iterable[ClusterStats]) -> Iterator[Metr
                     pending.add_metric([stats.name], breaker.active)
         yield from (overflows, opened, remaining)
     yield pending
+
+
+def _route_families(routes: Iterable[RouteStats]) -> Iterator[Metric]:
+    labels = ["envoy_virtual_host", "envoy_route"]
+    requests = CounterMetricFamily("envoy_vhost_route_upstream_rq", "Requests forwarded by a route.", labels=labels)
+    classes = CounterMetricFamily(
+        "envoy_vhost_route_upstream_rq_xx",
+        "What came of them, by class.",
+        labels=[*labels, "envoy_response_code_class"],
+    )
+    for stats in routes:
+        requests.add_metric([stats.virtual_host, stats.name], sum(stats.responses))
+        for response_class in range(1, 6):
+            last = 10 if response_class == 5 else response_class + 1
+            count = sum(stats.responses[response_class:last])
+            classes.add_metric([stats.virtual_host, stats.name, str(response_class)], count)
+    yield from (requests, classes)
 
 
 def _istio_requests(listeners: Iterable[ListenerStats]) -> Metric:

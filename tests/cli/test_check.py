@@ -54,7 +54,12 @@ def test_finds_nothing_in_the_example_meshes(mesh: str) -> None:
 
 MISTAKES = {
     "misspelt field": (virtual_service("- match: [{uri: {prefx: /}}]\n  route: []"), 8, "did you mean 'prefix'"),
-    "not supported yet": (virtual_service(f"{ROUTE}\n  match: [{{statPrefix: a}}]"), 9, "not supported yet"),
+    "not supported yet": (
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r}\nspec:\n  host: reviews\n"
+        "  trafficPolicy: {proxyProtocol: {version: V1}}\n",
+        6,
+        "not supported yet",
+    ),
     "bad regex": (virtual_service(f"{ROUTE}\n  match: [{{uri: {{regex: '[a'}}}}]"), 9, "RE2"),
     "duration without a unit": (virtual_service(f"{ROUTE}\n  timeout: 5"), 9, "has no unit"),
     "unknown gateway": (virtual_service(ROUTE, gateway="gatway"), 6, "gatway"),

@@ -151,3 +151,39 @@ def test_rules_of_one_host_merge_the_oldest_policy_with_the_subsets_of_all() -> 
     chosen = cluster(one, two, three, subset="v1")
     assert (chosen.lb_policy, len(chosen.endpoints)) == ("ROUND_ROBIN", 1)
     assert len(cluster(one, two, subset="v2").endpoints) == 1
+
+
+def test_a_rule_for_single_workloads_holds_for_them_alone() -> None:
+    selected = rule(f"workloadSelector: {{matchLabels: {{app: web}}}}, trafficPolicy: {RANDOM}", namespace=HOME)
+    for_all = rule(f"trafficPolicy: {ROUND_ROBIN}", name="all", namespace=HOME)
+    assert of_gateway({"app": "web", "tier": "1"}, selected, for_all).lb_policy == "RANDOM"
+    assert of_gateway({"app": "other"}, selected, for_all).lb_policy == "ROUND_ROBIN"
+
+
+def test_workloads_that_no_rule_of_their_namespace_selects_have_none() -> None:
+    selected = rule(f"workloadSelector: {{matchLabels: {{app: web}}}}, trafficPolicy: {RANDOM}", namespace=HOME)
+    of_service = rule(f"trafficPolicy: {ROUND_ROBIN}", name="all")
+    assert of_gateway({"app": "other"}, selected, of_service).lb_policy == "LEAST_REQUEST"
+
+
+def test_a_rule_for_single_workloads_means_nothing_in_other_namespaces() -> None:
+    selected = rule(f"workloadSelector: {{matchLabels: {{app: web}}}}, trafficPolicy: {RANDOM}")
+    assert of_gateway({"app": "web"}, selected).lb_policy == "LEAST_REQUEST"
+
+
+def test_beside_a_rule_for_single_workloads_others_hold_if_they_are_as_private() -> None:
+    selected = rule("workloadSelector: {matchLabels: {app: web}}, subsets: [{name: v1}]", namespace=HOME)
+    private = rule(f"exportTo: ['.'], trafficPolicy: {RANDOM}", name="private", namespace=HOME)
+    shared = rule(f"trafficPolicy: {RANDOM}", name="shared", namespace=HOME)
+    assert of_gateway({"app": "web"}, selected, private).lb_policy == "RANDOM"
+    assert of_gateway({"app": "web"}, selected, shared).lb_policy == "LEAST_REQUEST"
+
+
+HOME = "edge"
+
+
+def of_gateway(labels: dict[str, str], *rules: str) -> Cluster:
+    """The cluster of `a.prod` at a gateway of the namespace `HOME` with these labels."""
+    service = virtual_service("- route: [{destination: {host: a.prod.svc.cluster.local, port: {number: 80}}}]")
+    selector = {"istio": "ingressgateway", **labels}
+    return only_cluster(snapshot_of(GATEWAY, WORLD, service, *rules, namespace=HOME, selector=selector))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -105,6 +106,27 @@ async def test_the_counters_count() -> None:
             reporter="source", destination_service="backend.test", request_protocol="http", response_code="502"
         )
         assert counted["istio_requests_total", istio | labels(response_flags="UPE")] == 1
+
+
+async def test_what_comes_of_a_route_is_counted_apart_where_it_asks_for_it() -> None:
+    dead = cluster(unused_address(), name="dead")
+    async with backend() as server:
+        alive = Cluster("alive", (Endpoint(server.address),))
+        routes = [
+            replace(forward("dead", RouteMatch(Prefix("/dead"))), stat_prefix="api"),
+            replace(forward("alive", RouteMatch(Prefix("/api"))), stat_prefix="api"),
+            forward("alive"),
+        ]
+        async with gateway(snapshot(alive, dead, routes=routes), admin=True) as proxy:
+            client = await proxy.client()
+            for path in (b"/api", b"/api/x", b"/dead", b"/"):
+                await client.request(GET.replace(b" / ", b" %b " % path))
+            counted = await counters(proxy)
+    api = labels(envoy_route="api", envoy_virtual_host="all")
+    assert counted["envoy_vhost_route_upstream_rq_total", api] == 3
+    good, bad = (labels(envoy_response_code_class=response_class) for response_class in "25")
+    assert counted["envoy_vhost_route_upstream_rq_xx_total", api | good] == 2
+    assert counted["envoy_vhost_route_upstream_rq_xx_total", api | bad] == 1
 
 
 async def test_what_is_under_way_is_counted_as_active() -> None:

@@ -33,7 +33,7 @@ def test_a_kind_has_exactly_istios_fields_types_and_values(kind: str) -> None:
     [
         ("VirtualService", "http[].match[].headers{}.regex", "honoured"),
         ("VirtualService", "http[].route[].weight", "honoured"),
-        ("VirtualService", "http[].match[].statPrefix", "not-yet"),
+        ("VirtualService", "http[].match[].statPrefix", "honoured"),
         ("VirtualService", "http[].mirror_percent", "honoured"),
         ("VirtualService", "tcp[].route[].destination.host", "not-yet"),
         ("DestinationRule", "trafficPolicy.portLevelSettings[].loadBalancer.simple", "honoured"),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshproxy.resources import KINDS, Gateway, Loaded, Unreadable, VirtualService, WorkloadEntry, load
+from meshproxy.resources import KINDS, DestinationRule, Gateway, Loaded, Unreadable, VirtualService, WorkloadEntry, load
 from meshproxy.resources.fields import shapes
 
 Reader = Callable[[str], Loaded]
@@ -351,16 +351,14 @@ def test_nothing_is_left_of_a_resource_that_lacks_what_it_needs(read: Reader, sp
 def test_a_resource_with_an_unsupported_field_is_there_for_others_to_refer_to(read: Reader) -> None:
     loaded = read("""\
         apiVersion: networking.istio.io/v1
-        kind: VirtualService
-        metadata: {name: v}
+        kind: DestinationRule
+        metadata: {name: r}
         spec:
-          hosts: [a]
-          http:
-          - route: [{destination: {host: b}}]
-            match: [{statPrefix: a}]
+          host: a
+          trafficPolicy: {proxyProtocol: {version: V1}}
         """)
-    assert [problem.path for problem in loaded.problems] == ["spec.http[0].match[0].statPrefix"]
-    assert [resource.name for resource in loaded.of(VirtualService)] == ["v"]
+    assert [problem.path for problem in loaded.problems] == ["spec.trafficPolicy.proxyProtocol"]
+    assert [resource.name for resource in loaded.of(DestinationRule)] == ["r"]
 
 
 def test_a_document_that_is_no_mapping_is_a_problem(read: Reader) -> None:

@@ -26,6 +26,7 @@ def entry(text: str, ports: str = "{number: 80, name: http, protocol: HTTP}") ->
 
 ACCEPTED = [
     ("DestinationRule", "{host: '*.a.com'}"),
+    ("DestinationRule", "{host: a.com, exportTo: [.], workloadSelector: {matchLabels: {app: web}}}"),
     ("DestinationRule", policy("loadBalancer: {simple: LEAST_CONN}")),
     ("DestinationRule", policy("loadBalancer: {simple: PASSTHROUGH}")),
     ("DestinationRule", policy("loadBalancer: {consistentHash: {httpHeaderName: x, minimumRingSize: 1}}")),
@@ -207,12 +208,6 @@ REFUSED = [
     ),
     (
         "DestinationRule",
-        policy("retryBudget: {}"),
-        "trafficPolicy.retryBudget",
-        "not supported yet",
-    ),
-    (
-        "DestinationRule",
         policy("portLevelSettings: [{port: {number: 80}}]"),
         "trafficPolicy.portLevelSettings[0]",
         "has a port and no policy",
@@ -224,7 +219,12 @@ REFUSED = [
         "subsets[0].labels.v",
         "in quotes",
     ),
-    ("DestinationRule", "{host: a, workloadSelector: {}}", "workloadSelector", "not supported yet"),
+    (
+        "DestinationRule",
+        "{host: a, exportTo: ['*'], workloadSelector: {matchLabels: {app: web}}}",
+        "workloadSelector",
+        "for those of its own namespace",
+    ),
     ("Gateway", "{servers: []}", "servers", "needs at least 1 item"),
     ("Gateway", server("hosts: []"), "servers[0].hosts", "needs at least 1 item"),
     ("Gateway", server("hosts: [a]"), "servers[0].hosts[0]", "is a short name"),

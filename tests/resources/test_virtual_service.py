@@ -307,24 +307,12 @@ def test_this_is_refused(complaints: Complaints, spec: str, path: str, message: 
     assert message in problems[0][1]
 
 
-@pytest.mark.parametrize(
-    ("setting", "path"),
-    [
-        ("match: [{statPrefix: a}]", "match[0].statPrefix"),
-    ],
-)
-def test_this_is_not_supported_yet(complaints: Complaints, setting: str, path: str) -> None:
-    [(found, message)] = complaints("VirtualService", rule(f"{ROUTE}, {setting}"))
-    assert found == f"http[0].{path}"
-    assert message.startswith("not supported yet: ")
-
-
 def test_a_value_that_is_unsupported_and_malformed_is_one_problem(complaints: Complaints) -> None:
-    spec = "{host: a, trafficPolicy: {connectionPool: {tcp: {maxConnectionDuration: 5seconds}}}}"
+    spec = "{host: a, trafficPolicy: {connectionPool: {http: {maxConcurrentStreams: many}}}}"
     [(path, message)] = complaints("DestinationRule", spec)
-    assert path == "trafficPolicy.connectionPool.tcp.maxConnectionDuration"
+    assert path == "trafficPolicy.connectionPool.http.maxConcurrentStreams"
     assert message.startswith("not supported yet: ")
-    assert "besides, '5seconds' is not a duration" in message
+    assert "besides, expected a whole number, got the text 'many'" in message
 
 
 def test_routing_of_other_protocols_is_not_supported_yet(complaints: Complaints) -> None:

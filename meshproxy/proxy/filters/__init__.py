@@ -8,6 +8,7 @@ A filter that has nothing to do with a request returns what the service returns,
 - `fault`: delays and aborts on purpose.
 - `cors`: answers preflights, and tells browsers what scripts of other origins may read.
 - `buffer`: collects a request's body before it is sent on.
+- `stats`: counts what comes of a route's requests apart from others.
 - `mirror`: sends a copy of a request elsewhere, and forgets it.
 - `headers`: sets, adds and removes headers of requests and responses.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import trio
 
 from ...snapshot import FractionalPercent
+from ...telemetry.metrics import RouteStats
 
 Chance = Callable[[], float]
 """A random number from [0, 1)."""
@@ -15,12 +16,16 @@ Chance = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class FilterContext:
-    """What the filters of a proxy share. `background` runs a task that no request waits for, until the proxy ends."""
+    """What the filters of a proxy share. `background` runs a task that no request waits for, until the proxy ends.
+
+    `route_stats` gives the counters for a virtual host's name and a route's `stat_prefix`.
+    """
 
     chance: Chance
     background: Callable[[Callable[[], Awaitable[None]]], None]
     clock: Callable[[], float] = field(default=trio.current_time)
     sleep: Callable[[float], Awaitable[None]] = field(default=trio.sleep)
+    route_stats: Callable[[str, str], RouteStats] = field(default=RouteStats)
 
     def happens(self, percentage: FractionalPercent) -> bool:
         """Whether chance picks this request."""

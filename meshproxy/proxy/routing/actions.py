@@ -25,6 +25,7 @@ from ...snapshot import (
     VirtualHost,
     WeightedCluster,
 )
+from ...telemetry.metrics import RouteStats
 from ..filters.buffer import buffer
 from ..filters.context import Chance, FilterContext
 from ..filters.cors import cors
@@ -32,6 +33,7 @@ from ..filters.fault import fault
 from ..filters.headers import Change, refusal_headers, request_headers, response_change, response_headers
 from ..filters.local_ratelimit import RateLimiter, local_ratelimit
 from ..filters.mirror import Mirror, mirrored
+from ..filters.stats import counted
 from ..http.failures import CLUSTER_NOT_FOUND, Failure, local_reply
 from ..http.message import Request, Response, Service, set_header
 from ..upstream.retry_rules import STEERING
@@ -67,7 +69,8 @@ def router(http: HttpConnectionManager, cluster: ClusterService, chance: Chance,
 
     def compiled(host: VirtualHost, route: Route) -> Service:
         limits = of_hosts[host.name].within(route)
-        return action(route, cluster, chance, context, limits, host.include_request_attempt_count)
+        stats = context.route_stats(host.name, route.stat_prefix) if route.stat_prefix else None
+        return action(route, cluster, chance, context, limits, host.include_request_attempt_count, stats)
 
     not_found = route_not_found if here.rate is None else local_ratelimit(here.rate, context, route_not_found)
     return Router(http.route_config, compiled, not_found)
@@ -80,11 +83,12 @@ def action(
     context: FilterContext,
     limits: Limits = NO_LIMITS,
     count_attempts: bool = False,
+    stats: RouteStats | None = None,
 ) -> Service:
     """The service behind a route's match."""
     match route.action:
         case RouteAction():
-            service = _forward(route, route.action, cluster, chance, context, limits, count_attempts)
+            service = _forward(route, route.action, cluster, chance, context, limits, count_attempts, stats)
         case RedirectAction():
             service = _redirect(route.action, route.match.path, response_change([route.response_headers]))
             service = _limited(limits, context, service)
@@ -116,11 +120,12 @@ def _forward(
     context: FilterContext,
     limits: Limits,
     count_attempts: bool,
+    stats: RouteStats | None,
 ) -> Service:
     mirrors = [Mirror(one.percentage, cluster(one.cluster), context) for one in forward.mirrors]
 
     def destination(one: WeightedCluster) -> Service:
-        to = cluster(one.cluster)
+        to = cluster(one.cluster) if stats is None else counted(stats, cluster(one.cluster))
         if forward.hash_policies:
             to = hashing(forward.hash_policies, to)
         service = _destination(route, forward, one, count_attempts, mirrored(mirrors, to) if mirrors else to)
