@@ -1,0 +1,44 @@
+"""Who is everyone? The CA, and how certificates prove identities.
+
+The words of this package:
+
+- A `SpiffeId` (`spiffe`) is a name, such as `spiffe://cluster.local/ns/prod/sa/reviews`; `cluster.local` is its trust
+  domain. An `Identity` (`verification`) is one that a peer has proven; `verify_peer` is how everybody finds out.
+- An `Authority` (`authority`) is a CA: a directory with a root, an intermediate that signs, and what they have revoked.
+  `Issued` (`credentials`) is what it gives, a chain and what to verify others by; `Credentials` are that and the key.
+- `certificates`, `keys`, `revocation` and `signing_requests` make and read these; `description` tells them in words.
+- A join token (`tokens`) admits a workload's first signing request; `admission` decides who gets which certificate.
+- `server` is the CA on the network, `client` a workload's side of it, `protocol` what they say to each other.
+- `files` writes whole files or none, `issuance` is the record of what was issued, `renewal` says when it is time.
+- `IdentityError` (`errors`) is raised for whatever a person must mend.
+
+Its rules: a chain alone proves nothing, the SPIFFE ID in it does; nobody names their own identity; nothing secret is
+in an error, a log or a repr; the time is passed in.
+"""
+
+from .authority import Authority, server_id
+from .client import RemoteCa, keep_current, local_ca, obtain
+from .credentials import Credentials, Issued, read_credentials, write_credentials
+from .errors import IdentityError, NotVerified, Refused, Unusable
+from .spiffe import SpiffeId
+from .verification import Identity, verify_peer
+
+__all__ = [
+    "Authority",
+    "Credentials",
+    "Identity",
+    "IdentityError",
+    "Issued",
+    "NotVerified",
+    "Refused",
+    "RemoteCa",
+    "SpiffeId",
+    "Unusable",
+    "keep_current",
+    "local_ca",
+    "obtain",
+    "read_credentials",
+    "server_id",
+    "verify_peer",
+    "write_credentials",
+]
