@@ -1,0 +1,93 @@
+"""What a workload proves its identity with, in memory and in files.
+
+The files have the names that Istio gives them on virtual machines
+(https://istio.io/latest/docs/setup/install/virtual-machine/).
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+
+from . import certificates, files, keys, revocation
+from .errors import Unusable
+from .keys import Passphrase, PrivateKey
+
+CHAIN = "cert-chain.pem"
+KEY = "key.pem"
+ROOTS = "root-cert.pem"
+CRLS = "crl.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What a CA answers to a signing request: the chain, leaf first, and what to verify others by."""
+
+    chain: tuple[x509.Certificate, ...]
+    roots: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return self.chain[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A key, and what a CA has issued for it."""
+
+    key: PrivateKey = field(repr=False)
+    issued: Issued
+
+
+def write_credentials(directory: Path, credentials: Credentials) -> None:
+    """Write the four files, all or none. Raises `Unusable`."""
+    files.make_directory(directory)
+    issued = credentials.issued
+    with files.locked(directory):
+        files.replace_together(
+            directory,
+            {
+                KEY: (keys.to_pem(credentials.key), files.SECRET),
+                CHAIN: (certificates.to_pem(issued.chain), files.PUBLIC),
+                ROOTS: (certificates.to_pem(issued.roots), files.PUBLIC),
+                CRLS: (revocation.to_pem(issued.crls), files.PUBLIC),
+            },
+        )
+
+
+def read_credentials(directory: Path, passphrase: Passphrase = keys.no_passphrase) -> Credentials:
+    """What `write_credentials` wrote; without revocation lists where there is no file of them.
+
+    Raises:
+        Unusable: a file cannot be read, or the key does not fit the certificate.
+    """
+    if not directory.is_dir():
+        raise Unusable(f"there is no directory {directory}; `meshproxy ca issue` makes one")
+    with files.locked(directory):
+        key, _ = keys.read_key(directory / KEY, passphrase)
+        chain = certificates.read_certificates(directory / CHAIN)
+        roots = certificates.read_certificates(directory / ROOTS)
+        crls = revocation.read_crls(directory / CRLS) if (directory / CRLS).exists() else []
+    if not keys.fits(key, chain[0].public_key()):
+        raise Unusable(
+            f"the key {directory / KEY} does not fit the certificate {directory / CHAIN}; "
+            "issue both anew with `meshproxy ca issue`"
+        )
+    return Credentials(key, Issued(tuple(chain), tuple(roots), tuple(crls)))
+
+
+def show_in(context: ssl.SSLContext, credentials: Credentials) -> None:
+    """Have a TLS context show these credentials to peers."""
+    # OpenSSL's interface in Python takes files only. What lies there for a moment is encrypted.
+    passphrase = secrets.token_bytes(32).hex()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(keys.to_pem(credentials.key, passphrase.encode()))
+        file.write(certificates.to_pem(credentials.issued.chain))
+        file.flush()
+        context.load_cert_chain(file.name, password=passphrase)
