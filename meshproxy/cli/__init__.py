@@ -5,6 +5,7 @@
 - `explain` tells what becomes of a request, and why; `explanation` presents it.
 - `export` writes what a proxy would run as another proxy's configuration.
 - `test` runs unit tests of routing.
+- `ca` is the certificate authority.
 - `fields` tells which fields are honoured.
 - `schema` writes JSON Schema, for editors.
 - `serving` is what the commands that serve have in common, `app` the app beside a sidecar.
@@ -22,6 +23,7 @@ import gc
 import click
 
 from .. import __version__
+from .ca import ca
 from .check import check
 from .explain import explain
 from .export import export
@@ -53,5 +55,6 @@ main.add_command(run)
 main.add_command(sidecar)
 main.add_command(export)
 main.add_command(test)
+main.add_command(ca)
 main.add_command(fields)
 main.add_command(schema)

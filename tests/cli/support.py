@@ -67,17 +67,18 @@ def running(tmp_path: Path, *arguments: str | Path, prefix: Sequence[str] = ()) 
             command, stdout=stdout, stderr=stderr, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
         )
     try:
-        yield Gateway(process, _listening(process, errors), errors, log)
+        yield Gateway(process, until_ready(process, errors), errors, log)
     finally:
         process.kill()
         process.wait()
 
 
-def _listening(process: subprocess.Popen[str], errors: Path) -> list[int]:
+def until_ready(process: subprocess.Popen[str], errors: Path) -> list[int]:
+    """Wait until a serving process says that it is ready; the ports that it listens on."""
     give_up = time.monotonic() + _PATIENCE_S
     while time.monotonic() < give_up and process.poll() is None:
         told = errors.read_text()
         if "\nready\n" in told:
             return list(map(int, re.findall(r"^listening on \S*:(\d+) ", told, re.MULTILINE)))
         time.sleep(0.01)
-    raise AssertionError(f"the gateway did not start:\n{errors.read_text()}")
+    raise AssertionError(f"it did not start:\n{errors.read_text()}")
