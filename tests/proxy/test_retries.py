@@ -455,3 +455,31 @@ async def test_a_body_that_stalls_is_broken_off_in_time(mock_clock: trio.testing
         [line] = await proxy.logged()
 
     assert (line.status, line.flags, line.details) == (200, "UT", "response_timeout")
+
+
+@pytest.mark.parametrize(
+    "head", [b"content-length: 99999999", b"transfer-encoding: chunked"], ids=["length", "chunked"]
+)
+async def test_a_client_that_does_not_read_holds_the_upstream_no_longer_than_the_timeout(
+    head: bytes, mock_clock: trio.testing.MockClock
+) -> None:
+    async def pours(connection: Peer) -> None:
+        await connection.message()
+        await connection.send(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % head)
+        while True:
+            await connection.send(b"1000\r\n%b\r\n" % bytes(0x1000))
+
+    async with backend(pours) as server, gateway(routed(server, timeout_s=3.0)) as proxy:
+        client = await proxy.client(receive_buffer=4096)
+        await client.send(GET)
+        await server.connected()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        [running] = proxy.worker.clusters.values()
+        [host] = running.hosts
+        assert host.active == 1
+        mock_clock.jump(3.1)
+        await until(lambda: host.active == 0)
+        client.reset()
+        [line] = await proxy.logged()
+
+    assert (line.status, line.flags) == (200, "UT")

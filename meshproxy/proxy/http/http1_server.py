@@ -234,7 +234,14 @@ class Http1ServerConnection(Http1Connection):
                     await self.transport.send_rest(data, sent)
                 return keep_alive
             try:
-                return await self._relay(request, response, body, keep_alive)
+                tries = request.tries
+                if tries is None or not tries.limited:
+                    return await self._relay(request, response, body, keep_alive)
+                # A client that does not read holds the upstream no longer than one that does.
+                with tries.new_scope():
+                    return await self._relay(request, response, body, keep_alive)
+                _note(request, tries.too_late())
+                return False
             finally:
                 body.close()
         except LOST:

@@ -13,14 +13,13 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import trio
 
 from ...telemetry.metrics import ClusterStats
 from ..http.failures import (
     PER_TRY_TIMEOUT,
-    RESPONSE_TIMED_OUT,
     RESPONSE_TIMEOUT,
     RETRY_LIMIT_EXCEEDED,
     RETRY_OVERFLOW,
@@ -28,8 +27,7 @@ from ..http.failures import (
     add_flags,
     of_retry,
 )
-from ..http.message import Body, Request, Response, Service, set_header
-from ..transport import Transport
+from ..http.message import Request, Response, Service, set_header
 from .balancers import Chance
 from .cluster import SERVICE_TIME, Cluster
 from .forward_proxy import ForwardProxy
@@ -97,11 +95,9 @@ async def _in_time(cluster: Upstream, request: Request, tries: Tries) -> Respons
     """One try, for as long as it may take."""
     if not tries.limited:
         return await cluster(request)
+    tries.stats = cluster.stats
     with tries.new_scope():
-        response = await cluster(request)
-        if not isinstance(response.body, bytes):
-            response.body = _TimedBody(response.body, tries, cluster.stats)
-        return response
+        return await cluster(request)
     if tries.out_of_time():
         cluster.stats.timeouts += 1
         raise Failure(RESPONSE_TIMEOUT)
@@ -185,45 +181,3 @@ def _end(request: Request, outcome: Outcome, retries: int, flag: str = "") -> Re
         request.service_time_ms = int((time.perf_counter() - request.started) * 1000)
         set_header(outcome.headers, SERVICE_TIME, b"%d" % request.service_time_ms)
     return outcome
-
-
-class _TimedBody(Body):
-    """A response's body, which has to come in time. To a client that has its head, nothing can be said any more."""
-
-    def __init__(self, body: Body, tries: Tries, stats: ClusterStats) -> None:
-        self._body = body
-        self._tries = tries
-        self._stats = stats
-        self.length = body.length
-        self._note()
-
-    async def receive(self) -> bytes:
-        with self._tries.new_scope():
-            piece = await self._body.receive()
-            self._note()
-            return piece
-        raise self._too_late()
-
-    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
-        with self._tries.new_scope():
-            await self._body.splice_to(sink, sent)
-            self._note()
-            return
-        raise self._too_late()
-
-    def receive_nowait(self) -> bytes:
-        piece = self._body.receive_nowait()
-        self._note()
-        return piece
-
-    def close(self) -> None:
-        self._body.close()
-
-    def _note(self) -> None:
-        self.trailers = self._body.trailers
-        self.finished = self._body.finished
-
-    def _too_late(self) -> Failure:
-        self.close()
-        self._stats.timeouts += 1
-        return Failure(RESPONSE_TIMED_OUT)

@@ -11,6 +11,8 @@ import math
 
 import trio
 
+from ...telemetry.metrics import ClusterStats
+from ..http.failures import RESPONSE_TIMED_OUT, Failure
 from .host import Host
 
 _UPDATE_FREQUENCY = 2  # Istio's, for the retry priority: after so many tries their priorities are passed over
@@ -21,7 +23,7 @@ class Tries:
 
     __slots__ = (
         *("is_connected", "_passed_over", "_per_try_s", "_scope", "_timeout_s"),
-        *("deadline", "ended_at", "grpc", "hosts"),
+        *("deadline", "ended_at", "grpc", "hosts", "stats"),
     )
 
     def __init__(self, timeout_s: float = 0.0, per_try_timeout_s: float = 0.0, grpc: bool = False) -> None:
@@ -38,6 +40,8 @@ class Tries:
         """When the response has to be whole."""
         self.ended_at = math.inf
         """When the last of the request came."""
+        self.stats: ClusterStats | None = None
+        """Those of the cluster that is asked."""
 
     @property
     def limited(self) -> bool:
@@ -79,6 +83,12 @@ class Tries:
     def out_of_time(self) -> bool:
         """The response should have been there."""
         return self.deadline <= trio.current_time()
+
+    def too_late(self) -> Failure:
+        """The response is not whole in time. To a client that has its head, nothing can be said any more."""
+        if self.stats is not None:
+            self.stats.timeouts += 1
+        return Failure(RESPONSE_TIMED_OUT)
 
     def passed_over(self) -> frozenset[int]:
         """The priorities that are to have no further turn (Envoy's retry priority `previous_priorities`)."""
