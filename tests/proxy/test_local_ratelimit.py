@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -123,6 +124,15 @@ def test_the_values_that_were_seen_last_are_remembered() -> None:
     users = (b"a", b"b", b"a", b"c", b"a", b"b")
 
     assert [admitted(limiter, b"x-user: " + user) for user in users] == [True, True, False, True, False, True]
+
+
+def test_long_values_are_not_kept() -> None:
+    limiter = RateLimiter(limit(each("x-user", 1)))
+    value = bytes(60_000)
+    before = sys.getrefcount(value)
+
+    assert limiter.admit(made_request(headers=[(b"x-user", value)]), 0.0)[0]
+    assert sys.getrefcount(value) == before
 
 
 def limited(limit: LocalRateLimit, service: Service) -> Service:

@@ -89,19 +89,21 @@ class _Descriptor:
         self._others = frozenset(value.encode() for value in values if value is not None)
         self._config = descriptor.token_bucket
         self._max_buckets = limit.max_dynamic_descriptors
-        self._buckets: OrderedDict[bytes, Bucket] = OrderedDict()
+        # By the values' hashes, which nobody outside can foretell: a client may make its values long.
+        self._buckets: OrderedDict[int, Bucket] = OrderedDict()
 
     def bucket(self, request: Request) -> Bucket | None:
         value = header(request.headers, self._header)
         if value is None or (value in self._others if self._value is None else value != self._value):
             return None
-        bucket = self._buckets.get(value)
+        key = hash(value)
+        bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[value] = Bucket(self._config)
+            bucket = self._buckets[key] = Bucket(self._config)
             if len(self._buckets) > self._max_buckets:
                 self._buckets.popitem(last=False)
         else:
-            self._buckets.move_to_end(value)
+            self._buckets.move_to_end(key)
         return bucket
 
 
