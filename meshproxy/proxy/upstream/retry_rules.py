@@ -56,6 +56,7 @@ GRPC_STATUSES: dict[str, bytes] = {
 _GRPC_STATUS = b"grpc-status"
 _RATE_LIMITED = b"x-envoy-ratelimited"
 _MAX_BACKOFF = 10  # base intervals
+_MAX_DIGITS = 10  # of a number in a header
 
 
 NO_RETRIES = RetryPolicy((), 0)
@@ -124,12 +125,13 @@ def steered(policy: RetryPolicy | None, count_attempts: bool, headers: Headers) 
     retry_on = (*base.retry_on, *(one.decode("latin-1") for one in said))
     if not retry_on:
         return None
-    codes = _listed(headers, b"x-envoy-retriable-status-codes")
+    codes = (_number(code) for code in _listed(headers, b"x-envoy-retriable-status-codes"))
+    most = _number(header(headers, b"x-envoy-max-retries") or b"")
     policy = replace(
         base,
         retry_on=retry_on,
-        num_retries=_number(header(headers, b"x-envoy-max-retries"), base.num_retries),
-        retriable_status_codes=(*base.retriable_status_codes, *(int(code) for code in codes if code.isdigit())),
+        num_retries=base.num_retries if most is None else most,
+        retriable_status_codes=(*base.retriable_status_codes, *(code for code in codes if code is not None)),
     )
     names = (name.lower() for name in _listed(headers, b"x-envoy-retriable-header-names"))
     return RetryRules(policy, count_attempts, names)
@@ -139,8 +141,8 @@ def _listed(headers: Headers, name: bytes) -> list[bytes]:
     return [part for part in map(bytes.strip, (header(headers, name) or b"").split(b",")) if part]
 
 
-def _number(text: bytes | None, default: int) -> int:
-    return int(text) if text is not None and text.isdigit() else default
+def _number(text: bytes) -> int | None:
+    return int(text) if text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 class RetryLimit:
