@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ from meshproxy.resources import load
 from meshproxy.snapshot import OutlierDetection, Snapshot, SocketAddress
 
 from ..cli.support import running
-from .support import LOCALHOST, OK
+from .support import GET, LOCALHOST, OK, gateway, unused_address
 
 # System calls of a request that is alone. The floor is two to receive, two to send, and a wait before each receipt.
 SYSTEM_CALLS = {"recvfrom": 2, "sendto": 2, "epoll_wait": 6, "epoll_ctl": 2}
@@ -178,6 +178,36 @@ async def test_a_request_leaves_no_memory_behind(tmp_path: Path) -> None:
         gc.collect()
         # A list that has grown, or a counter that took a new block, is no leak: one block a request would be.
         assert (sys.getallocatedblocks() - before) / _REQUESTS < 0.5
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        assert await _garbage(partial(_gets, client, 1)) == 0
+
+
+async def test_nor_does_one_that_has_been_tried_in_vain(tmp_path: Path) -> None:
+    async with gateway(_mesh(unused_address(), tmp_path)) as running:
+        [listening] = running.worker.addresses.values()
+        client = await running.client(to=listening)
+
+        async def failing() -> None:
+            await client.send(GET)
+            assert (await client.response()).status == 503
+
+        assert await _garbage(failing) == 0
+
+
+async def _garbage(request: Callable[[], Awaitable[None]]) -> int:
+    """How many objects a few requests leave that only the collector can free."""
+    await request()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(_WARM_UP):
+            await request()
+        return gc.collect()
+    finally:
+        gc.enable()
 
 
 @contextmanager

@@ -105,6 +105,8 @@ class Failure(Exception):
 
     def respond(self, request: Request | None, headers: Headers | None = None) -> Response:
         """The local reply, with `headers` besides its own. The request keeps why it failed."""
+        # Its frames would hold it as it holds them: garbage, and in an outage from every request.
+        self.__traceback__ = None
         kind = self.kind
         if request is not None:
             add_flags(request, kind.flags)

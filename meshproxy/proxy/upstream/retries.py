@@ -66,7 +66,7 @@ def retrying(cluster: Upstream, chance: Chance) -> Service:
         except Failure as failure:
             if not rules.failed(failure):
                 raise
-            outcome: Outcome = failure
+            outcome: Outcome = failure.with_traceback(None)
         else:
             if not rules.answered(response):
                 return response
@@ -167,7 +167,7 @@ async def _retry(cluster: Upstream, request: Request, tries: Tries, rules: Retry
     try:
         return await _in_time(cluster, request, tries)
     except Failure as failure:
-        return failure
+        return failure.with_traceback(None)
 
 
 def _end(request: Request, outcome: Outcome, retries: int, flag: str = "") -> Response:
