@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,16 @@ StringMatcher = Exact | Prefix | Regex
 
 
 @dataclass(frozen=True, slots=True)
+class Suffix:
+    """The value ends with `value`."""
+
+    value: str
+
+
+ValueMatcher = StringMatcher | Suffix
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderMatcher:
     """One condition on one header; `match=None` asks only that it is present.
 
@@ -113,6 +123,25 @@ class QueryParameterMatcher:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim of the request's verified token: a text that meets one of `values`, or a list with such a text.
+
+    `path` leads to it from the outside in (Envoy: `MetadataMatcher` of what `jwt_authn` leaves).
+    """
+
+    path: tuple[str, ...]
+    values: tuple[ValueMatcher, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimMatcher:
+    """One condition on a claim. Inverted, it holds where the claim is missing (Envoy's `dynamic_metadata`)."""
+
+    claim: Claim
+    invert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouteMatch:
     """All conditions must hold. `path` is matched without its query."""
 
@@ -120,6 +149,7 @@ class RouteMatch:
     case_sensitive: bool = True
     headers: tuple[HeaderMatcher, ...] = ()
     query_parameters: tuple[QueryParameterMatcher, ...] = ()
+    claims: tuple[ClaimMatcher, ...] = ()
 
 
 HEADER_OPERATORS = frozenset(
@@ -438,6 +468,208 @@ class RouteConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalJwks:
+    """Keys that are given: a JSON Web Key Set (RFC 7517), which may hold secret ones."""
+
+    inline: str = field(repr=False, metadata={"secret": True})
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteJwks:
+    """Keys that are fetched from `uri`. With `discovered`, that is OpenID configuration, whose `jwks_uri` has them."""
+
+    uri: str
+    timeout_s: float = 5.0
+    discovered: bool = False
+
+
+Jwks = LocalJwks | RemoteJwks
+
+
+@dataclass(frozen=True, slots=True)
+class JwtHeader:
+    """A header that brings a token, behind `value_prefix`."""
+
+    name: str
+    value_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimToHeader:
+    """A claim that is copied into a request header; dots in `claim` lead into claims."""
+
+    header: str
+    claim: str
+
+
+@dataclass(frozen=True, slots=True)
+class JwtProvider:
+    """Whose tokens are valid, by which keys, and where they stand in a request (Envoy's `JwtProvider`).
+
+    An empty `issuer` is any. Without `audiences` any will do. A claim of `space_delimited_claims` that is a text is
+    taken for the list of its words. Unless told to `forward` it, the token does not go on upstream.
+    """
+
+    name: str
+    issuer: str
+    jwks: Jwks
+    audiences: tuple[str, ...] = ()
+    from_headers: tuple[JwtHeader, ...] = (JwtHeader("authorization", "Bearer "),)
+    from_params: tuple[str, ...] = ("access_token",)
+    from_cookies: tuple[str, ...] = ()
+    forward: bool = False
+    forward_payload_header: str | None = None
+    claim_to_headers: tuple[ClaimToHeader, ...] = ()
+    space_delimited_claims: tuple[str, ...] = ("permission", "scope")
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JwtAuthentication:
+    """A request needs no token. One that it has must be valid for one of the providers that look where it stands.
+
+    What it is worth to the filters behind this one are the claims of the first provider that finds it valid. Preflights
+    of CORS pass (`bypass_cors_preflight`): no browser gives them a token.
+    """
+
+    providers: tuple[JwtProvider, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyRequest:
+    """Every request."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """All of `rules` hold."""
+
+    rules: tuple[AccessRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of `rules` holds."""
+
+    rules: tuple[AccessRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """`rule` does not hold."""
+
+    rule: AccessRule
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeader:
+    """A header, `:method` or `:authority` has a value like this; `match=None` asks only that it is present."""
+
+    name: str
+    match: ValueMatcher | None = None
+    ignore_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPath:
+    """The path, without its query, is like this."""
+
+    match: ValueMatcher
+
+
+@dataclass(frozen=True, slots=True)
+class UriTemplate:
+    """The path, without its query, is of this form: `*` is one segment, `**`, at its end, any number of them."""
+
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationIp:
+    """The address that the client connected to is in this range, such as `10.0.0.0/8`."""
+
+    range: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectRemoteIp:
+    """The address at the other end of the connection is in this range."""
+
+    range: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteIp:
+    """The address of the client is in this range: as x-forwarded-for tells it, where that is believed."""
+
+    range: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedServerName:
+    """The client asked for a server by such a name (SNI); without TLS it asked for the name ''."""
+
+    match: ValueMatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The client's certificate has been verified, and calls it such a name: a URI, such as a SPIFFE ID."""
+
+    match: ValueMatcher
+
+
+AccessRule = (
+    AnyRequest
+    | AllOf
+    | OneOf
+    | Not
+    | RequestHeader
+    | UrlPath
+    | UriTemplate
+    | DestinationIp
+    | DirectRemoteIp
+    | RemoteIp
+    | RequestedServerName
+    | Authenticated
+    | Claim
+)
+"""What Envoy calls a `Permission` where it is about the request's aim, and a `Principal` where it is about its origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class RbacPolicy:
+    """The requests for which one of `permissions` and one of `principals` holds."""
+
+    name: str
+    permissions: tuple[AccessRule, ...]
+    principals: tuple[AccessRule, ...]
+    origin: Origin | None = field(default=None, compare=False)
+
+
+RbacAction = Literal["ALLOW", "DENY", "LOG"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rbac:
+    """ALLOW lets only the requests of its policies pass, DENY only all others; LOG tells of those, and denies none.
+
+    Of several policies that a request meets, the first by name is told of.
+    """
+
+    action: RbacAction
+    policies: tuple[RbacPolicy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RbacFilter:
+    """Role-based access control. `shadow_rules` only tell what they would do (dry run)."""
+
+    rules: Rbac | None = None
+    shadow_rules: Rbac | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HttpConnectionManager:
     """How a listener speaks HTTP. Defaults are those that Istio gives Envoy at a gateway.
 
@@ -445,8 +677,8 @@ class HttpConnectionManager:
     it writes x-forwarded-proto, x-envoy-external-address and x-request-id itself, adds the client's address to
     x-forwarded-for, and takes away what only the mesh may say of a request. Otherwise it stands inside the mesh:
     x-forwarded-for and x-envoy-external-address pass untouched, x-forwarded-proto and x-request-id are added where
-    they are missing. `rate_limit` and `buffer` hold where neither the virtual host nor the route has one; the limit
-    also for requests that have no route.
+    they are missing. `jwt_authn` and then each of `rbac` decide about a request before it has a route. `rate_limit` and
+    `buffer` hold where neither the virtual host nor the route has one; the limit also for requests that have no route.
     """
 
     route_config: RouteConfiguration
@@ -456,6 +688,8 @@ class HttpConnectionManager:
     max_headers_count: int = 100
     request_headers_timeout_s: float = 60.0
     idle_timeout_s: float = 3600.0
+    jwt_authn: JwtAuthentication | None = None
+    rbac: tuple[RbacFilter, ...] = ()
     rate_limit: LocalRateLimit | None = None
     buffer: Buffer | None = None
 
@@ -703,10 +937,17 @@ class Snapshot:
         return dumped
 
 
+REDACTED = "[redacted]"
+"""What Envoy's dumps, and ours, show of a secret."""
+
+
 def _dump(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = {"@type": type(value).__name__} if isinstance(value, _UNION_MEMBERS) else {}
-        return kind | {f.name: _dump(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return kind | {
+            f.name: REDACTED if f.metadata.get("secret") else _dump(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+        }
     if isinstance(value, tuple):
         return [_dump(item) for item in value]
     if isinstance(value, bytes):
@@ -732,4 +973,8 @@ _UNION_MEMBERS = (
     DirectResponseAction,
     RingHash,
     Maglev,
+    Suffix,
+    LocalJwks,
+    RemoteJwks,
+    *get_args(AccessRule),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import click
@@ -44,8 +44,13 @@ locality_option = click.option(
 )
 
 
-def read(paths: Sequence[str], namespace: str = ROOT_NAMESPACE) -> Configuration:
-    """Load files, folders and `-`, and check them for a gateway of `namespace`. Exits with 2 when one is unreadable."""
+def read(
+    paths: Sequence[str], namespace: str = ROOT_NAMESPACE, labels: Mapping[str, str] | None = None
+) -> Configuration:
+    """Load files, folders and `-`, and check them for a gateway of `namespace` with `labels`.
+
+    Exits with 2 when one is unreadable.
+    """
     try:
         loaded = load(paths, stdin=sys.stdin.buffer)
     except Unreadable as error:
@@ -53,7 +58,7 @@ def read(paths: Sequence[str], namespace: str = ROOT_NAMESPACE) -> Configuration
             click.echo(f"meshproxy: cannot read {path}: {reason}", err=True)
         sys.exit(EXIT_UNUSABLE)
     mesh = build_mesh(loaded.resources)
-    found = analyse(mesh, namespace=namespace, invalid=loaded.invalid, partial=loaded.partial)
+    found = analyse(mesh, namespace=namespace, labels=labels, invalid=loaded.invalid, partial=loaded.partial)
     problems = [*loaded.problems, *found]
     notes = (*loaded.notes, *remarks(mesh))
     return Configuration(mesh, tuple(sorted(problems, key=lambda problem: problem.position)), notes)

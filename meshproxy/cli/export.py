@@ -71,7 +71,7 @@ def envoy(
     """
     _refuse_mixture(click.get_current_context(), workload, app)
     if workload is None:
-        snapshot = gateway(read(paths, namespace), selector, namespace, locality, publish, http)
+        snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http)
     else:
         assert app is not None
         snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, locality, http)

@@ -48,7 +48,7 @@ def run(
       meshproxy run -f policies/quickstart --publish 80:8080 --admin 127.0.0.1:15000
     """
     prepare()
-    snapshot = gateway(read(paths, namespace), selector, namespace, locality, publish, http)
+    snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http)
     with open_access_log(access_log or "-") as log:
         sys.exit(serve(Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time)))
 

@@ -38,12 +38,14 @@ def covers(wide: RouteMatch, narrow: RouteMatch) -> bool:
             any(q.name == given.name and _value_covers(q.match, given.match) for given in narrow.query_parameters)
             for q in wide.query_parameters
         )
+        and all(claim in narrow.claims for claim in wide.claims)
     )
 
 
 def is_catch_all(match: RouteMatch) -> bool:
     """Whether Istio takes a match for one that always holds, which it moves behind all others of its host."""
-    return match.path in (ANY_PATH, ANYTHING) and not match.headers and not match.query_parameters
+    beyond_path = match.headers or match.query_parameters or match.claims
+    return match.path in (ANY_PATH, ANYTHING) and not beyond_path
 
 
 class CoverIndex(Generic[T]):

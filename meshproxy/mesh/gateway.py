@@ -34,6 +34,7 @@ from .limits import Limit, Limits, at_gateways
 from .localities import Whereabouts
 from .mesh import Mesh
 from .names import ROOT_NAMESPACE, with_port
+from .policy_targets import Target
 from .registry import selects
 from .routes import ConsideredRoute, RouteContext, considered_routes, virtual_service_routes
 from .virtual_services import Match, MergedVirtualService
@@ -82,9 +83,17 @@ def gateway_snapshot(
         address = (publish or {}).get(port, SocketAddress(bind, port))
         if sum(port == other for other, _ in merged) > 1:  # only their hosts tell these listeners apart
             address = SocketAddress(bind, address.port)
-        listener = Listener(f"{bind}_{port}", address, HttpConnectionManager(routes, **http))
+        target = gateway_target(namespace, selector, (server.gateway for server in servers))
+        access, tokens = rbac_filters(mesh, target, port), jwt_authentication(mesh, target)
+        manager = HttpConnectionManager(routes, jwt_authn=tokens, rbac=access, **http)
+        listener = Listener(f"{bind}_{port}", address, manager)
         listeners.append(limits.on(listener))
     return Snapshot(tuple(listeners), tuple(targets.clusters()))
+
+
+def gateway_target(namespace: str, selector: Mapping[str, str] | None, gateways: Iterable[Resource[Gateway]]) -> Target:
+    """A gateway as policies see it. One that runs all Gateways has the labels that each of them asks for."""
+    return Target(namespace, tuple(gateway.spec.selector for gateway in gateways) if selector is None else (selector,))
 
 
 def gateway_ports(mesh: Mesh, selector: Mapping[str, str] | None = None) -> frozenset[int]:

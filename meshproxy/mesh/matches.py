@@ -6,10 +6,12 @@ What depends on the proxy and not on the request (gateways, port, sourceLabels, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from ..resources import HTTPMatchRequest, StringMatch
+from ..resources import HTTPMatchRequest, StringMatch, claim_path, is_jwt_claim
 from ..snapshot import (
+    Claim,
+    ClaimMatcher,
     Exact,
     HeaderMatcher,
     Prefix,
@@ -28,16 +30,38 @@ def route_match(request: HTTPMatchRequest) -> RouteMatch:
 
     Conditions on headers are ordered by name, those on the request line follow.
     """
-    by_name = [HeaderMatcher(name.lower(), string_matcher(match)) for name, match in request.headers.items()]
-    by_name += [_without(name.lower(), match) for name, match in request.without_headers.items()]
+    with_claims, with_headers = _told_apart(request.headers)
+    without_claims, without_headers = _told_apart(request.without_headers)
+    by_name = [HeaderMatcher(name.lower(), string_matcher(match)) for name, match in with_headers]
+    by_name += [_without(name.lower(), match) for name, match in without_headers]
     by_name.sort(key=lambda header: header.name)
+    claims = [_claim(name, match, False) for name, match in with_claims]
+    claims += [_claim(name, match, True) for name, match in without_claims]
     line = ((":method", request.method), (":authority", request.authority), (":scheme", request.scheme))
     return RouteMatch(
         path=(string_matcher(request.uri) if request.uri else None) or Prefix("/"),
         case_sensitive=not request.ignore_uri_case,
         headers=(*by_name, *(HeaderMatcher(name, string_matcher(match)) for name, match in line if match)),
         query_parameters=tuple(_query(request.query_params.items())),
+        claims=tuple(sorted(claims, key=lambda one: one.claim.path)),
     )
+
+
+Named = list[tuple[str, StringMatch]]
+
+
+def _told_apart(conditions: Mapping[str, StringMatch]) -> tuple[Named, Named]:
+    """Conditions on claims, and those on headers."""
+    claims: Named = []
+    headers: Named = []
+    for name, match in conditions.items():
+        (claims if is_jwt_claim(name) else headers).append((name, match))
+    return claims, headers
+
+
+def _claim(name: str, match: StringMatch, invert: bool) -> ClaimMatcher:
+    """A claim that only has to be there has to be a text, or a list with one."""
+    return ClaimMatcher(Claim(claim_path(name), (string_matcher(match) or Prefix(""),)), invert)
 
 
 def string_matcher(match: StringMatch) -> StringMatcher | None:

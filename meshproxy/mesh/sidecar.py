@@ -24,8 +24,10 @@ from ..snapshot import (
     Cluster,
     DirectResponseAction,
     HttpConnectionManager,
+    JwtAuthentication,
     Listener,
     Locality,
+    RbacFilter,
     Route,
     RouteAction,
     RouteConfiguration,
@@ -36,13 +38,16 @@ from ..snapshot import (
     WeightedCluster,
 )
 from .advice import listed, nearest
+from .authentication import jwt_authentication
+from .authorization import rbac_filters
 from .clusters import Targets
 from .http_options import HttpOptions
-from .inbound import inbound_cluster, inbound_routes, served_ports
+from .inbound import inbound_cluster, inbound_ports, inbound_routes, served_ports
 from .limits import at_inbound, at_outbound
 from .localities import Whereabouts
 from .mesh import Mesh
 from .outbound import considered_outbound, outbound_virtual_hosts
+from .policy_targets import Target
 from .routes import ConsideredRoute
 from .workload_groups import health_check
 from .workloads import Workload
@@ -100,7 +105,10 @@ def sidecar_snapshot(
     )
     for number, inbound in served.items():
         address = SocketAddress(workload.spec.address or "", number)
-        listeners.append(inward.on(_listener(address, inbound_routes(number, inbound), http)))
+        target = inbound_target(mesh, workload, number)
+        access, tokens = rbac_filters(mesh, target, number), jwt_authentication(mesh, target)
+        listener = _listener(address, inbound_routes(number, inbound), http, jwt_authn=tokens, rbac=access)
+        listeners.append(inward.on(listener))
         clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules, check))
     return Snapshot(tuple(listeners), tuple(clusters))
 
@@ -122,8 +130,20 @@ def _labels(workload: Resource[WorkloadEntry]) -> Mapping[str, str]:
     return Workload.of(workload.spec, workload.labels).labels
 
 
-def _listener(address: SocketAddress, routes: RouteConfiguration, http: HttpOptions) -> Listener:
-    manager = HttpConnectionManager(routes, use_remote_address=False, **http)
+def inbound_target(mesh: Mesh, workload: Resource[WorkloadEntry], port: int) -> Target:
+    """A port of a workload as policies see it."""
+    services = tuple(one.service for one in inbound_ports(mesh, workload) if one.number == port)
+    return Target(workload.namespace, (_labels(workload),), services)
+
+
+def _listener(
+    address: SocketAddress,
+    routes: RouteConfiguration,
+    http: HttpOptions,
+    jwt_authn: JwtAuthentication | None = None,
+    rbac: tuple[RbacFilter, ...] = (),
+) -> Listener:
+    manager = HttpConnectionManager(routes, use_remote_address=False, jwt_authn=jwt_authn, rbac=rbac, **http)
     return Listener(f"{address.host}_{address.port}", address, manager)
 
 

@@ -36,7 +36,7 @@ from .destination_rule import (
 )
 from .fields import FieldPath
 from .gateway import Gateway, Port, Server, ServerTLSSettings
-from .heads import is_authority
+from .heads import claim_path, is_authority, is_jwt_claim
 from .kinds import KINDS, Kind, field_paths, kind_named
 from .kubernetes import (
     Endpoint,
@@ -56,9 +56,20 @@ from .problems import Note, Position, Problem, Unreadable, format_path
 from .proxy_config import ProxyConfig
 from .resource import DEFAULT_NAMESPACE, Resource
 from .schema import kind_schema, mesh_schema
-from .security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
+from .security import (
+    AuthorizationPolicy,
+    Condition,
+    JWTRule,
+    Operation,
+    PeerAuthentication,
+    RequestAuthentication,
+    Rule,
+    Source,
+    is_path_template,
+)
 from .service_entry import ServiceEntry, ServicePort, WorkloadEntry, WorkloadSelector
 from .sidecar import Sidecar
+from .targets import TargetReference
 from .telemetry import Telemetry
 from .traffic_limit import HeaderLimit, RateLimit, TokenBucket, TrafficLimit
 from .types import Duration, hosts_overlap, parse_duration
@@ -98,6 +109,7 @@ __all__ = [
     "Abort",
     "AuthorizationPolicy",
     "ClientTLSSettings",
+    "Condition",
     "ConnectionPoolSettings",
     "ConsistentHashLB",
     "CorsPolicy",
@@ -133,6 +145,7 @@ __all__ = [
     "HeaderLimit",
     "HeaderOperations",
     "Headers",
+    "JWTRule",
     "Kind",
     "KubernetesServicePort",
     "LoadBalancerSettings",
@@ -142,6 +155,7 @@ __all__ = [
     "Model",
     "NotYet",
     "Note",
+    "Operation",
     "OutlierDetection",
     "PeerAuthentication",
     "Percent",
@@ -159,16 +173,19 @@ __all__ = [
     "Resource",
     "RetryBudget",
     "RouteDestination",
+    "Rule",
     "Server",
     "ServerTLSSettings",
     "Service",
     "ServiceEntry",
     "ServicePort",
     "Sidecar",
+    "Source",
     "StringMatch",
     "Subset",
     "TCPSettings",
     "TcpKeepalive",
+    "TargetReference",
     "Telemetry",
     "TokenBucket",
     "TrafficLimit",
@@ -179,10 +196,13 @@ __all__ = [
     "WorkloadGroup",
     "WorkloadSelector",
     "ZoneAwareLoadBalancerSetting",
+    "claim_path",
     "field_paths",
     "format_path",
     "hosts_overlap",
     "is_authority",
+    "is_jwt_claim",
+    "is_path_template",
     "kind_named",
     "kind_schema",
     "load",

@@ -29,14 +29,32 @@ def is_authority(name: str) -> bool:
     return name.lower() in _AUTHORITY
 
 
+_CLAIMS = "@request.auth.claims"
+
+
 def is_jwt_claim(name: str) -> bool:
     """Whether a header match is really one of a claim of the request's JWT."""
-    return name.startswith("@request.auth.claims")
+    return name.lower().startswith(_CLAIMS)
+
+
+def claim_path(name: str) -> tuple[str, ...]:
+    """The claim that such a name means, from the outside in; empty if it means none.
+
+    `@request.auth.claims[a][b]` is `b` inside of `a`, and so is `@request.auth.claims.a.b`.
+    """
+    rest = name[len(_CLAIMS) :]
+    if rest.startswith(".") and all(parts := rest[1:].split(".")):
+        return tuple(parts)
+    if rest.startswith("[") and rest.endswith("]") and all(parts := rest[1:-1].split("][")):
+        return tuple(parts)
+    return ()
 
 
 def match_header_error(name: str) -> str | None:
     """Why no request could have a header of this name, pseudo-headers and JWT claims included."""
-    if name in _PSEUDO_HEADERS or is_jwt_claim(name) or _TOKEN.fullmatch(name):
+    if is_jwt_claim(name):
+        return None if claim_path(name) else f"{name!r} names no claim; write it as {_CLAIMS}[groups]"
+    if name in _PSEUDO_HEADERS or _TOKEN.fullmatch(name):
         return None
     return f"{name!r} is not a header name; use letters, digits and '-'"
 

@@ -51,7 +51,6 @@ TELEMETRY = "telemetry.istio.io"
 ISTIO_GROUPS = (NETWORKING, SECURITY, TELEMETRY, "extensions.istio.io")
 _NETWORKING_VERSIONS = ("v1", "v1beta1", "v1alpha3")
 _SECURITY_VERSIONS = ("v1", "v1beta1")
-_UNENFORCED = "the policy is NOT enforced"
 
 KINDS = {
     kind.name: kind
@@ -68,26 +67,14 @@ KINDS = {
         Kind("Sidecar", NETWORKING, _NETWORKING_VERSIONS, Sidecar, not_yet="settings of sidecars"),
         Kind("WorkloadGroup", NETWORKING, _NETWORKING_VERSIONS, WorkloadGroup),
         Kind("ProxyConfig", NETWORKING, ("v1beta1",), ProxyConfig, not_yet="settings of proxies"),
-        Kind(
-            "AuthorizationPolicy",
-            SECURITY,
-            _SECURITY_VERSIONS,
-            AuthorizationPolicy,
-            not_yet=f"authorization of requests; {_UNENFORCED}",
-        ),
+        Kind("AuthorizationPolicy", SECURITY, _SECURITY_VERSIONS, AuthorizationPolicy),
+        Kind("RequestAuthentication", SECURITY, _SECURITY_VERSIONS, RequestAuthentication),
         Kind(
             "PeerAuthentication",
             SECURITY,
             _SECURITY_VERSIONS,
             PeerAuthentication,
-            not_yet=f"mutual TLS in the mesh; {_UNENFORCED}",
-        ),
-        Kind(
-            "RequestAuthentication",
-            SECURITY,
-            _SECURITY_VERSIONS,
-            RequestAuthentication,
-            not_yet=f"checks of JWTs; {_UNENFORCED}",
+            not_yet="mutual TLS in the mesh; the policy is NOT enforced",
         ),
         Kind(
             "Telemetry",

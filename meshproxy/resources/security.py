@@ -5,77 +5,207 @@ Source: Istio's `security/v1beta1` protos, and the validation in its CRDs.
 
 from __future__ import annotations
 
+import ipaddress
+import json
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field
+import re2
+from pydantic import AfterValidator, AliasChoices, Field
 
-from .model import Model
+from .heads import limited_header_error
+from .model import Model, NotYet, Ruled, Wrong, none_of
 from .targets import TargetReference, TargetReferences, WorkloadLabels
-from .types import Bool, PositiveDuration, Text
+from .types import Bool, PositiveDuration, Text, checked
 
 Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
 MutualTLSMode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
 
-ServiceAccounts = Annotated[tuple[Annotated[str, Field(max_length=320)], ...], Field(max_length=16)]
+MATCH_ONE, MATCH_ANY = "{*}", "{**}"
+"""The operators of a path template: one segment of a path, and any number of them."""
+
+# RFC 3986, section 3.3: pchar, without what Envoy reads as an operator.
+_TEMPLATE_SEGMENT = re2.compile(r"[a-zA-Z0-9\-._~%!$&'()+,;:@]+")
 
 
-class Source(Model):
+def ip_block_error(block: str) -> str | None:
+    """Why the text is neither an address nor a range of them."""
+    address, slash, _ = block.partition("/")
+    try:
+        ipaddress.ip_address(address)
+        if slash:
+            ipaddress.ip_network(block, strict=False)
+    except ValueError:
+        return f"{block!r} is not an IP address or a range of them; write 10.1.2.3 or 10.1.0.0/16"
+    return None
+
+
+def port_error(port: str) -> str | None:
+    """Why the text is not a port's number."""
+    if port.isascii() and port.isdigit() and int(port) <= 65535:
+        return None
+    return f"{port!r} is not a port; write its number, from 0 to 65535, as text"
+
+
+def service_account_error(account: str) -> str | None:
+    """Why the text does not name a service account."""
+    if "*" in account:
+        return f"{account!r} has a '*', which stands for itself in no service account; name each"
+    if account.count("/") <= 1 and all(account.split("/")):
+        return None
+    return f"{account!r} is not a service account; write its name, or namespace/name"
+
+
+def trust_domain_error(domain: str) -> str | None:
+    """Why the text is not a trust domain with at most one `*`, at its start or its end."""
+    if "/" in domain:
+        return f"{domain!r} is not a trust domain, which has no '/'; write it as in cluster.local"
+    if domain.count("*") > 1 or "*" in domain[1:-1]:
+        return f"{domain!r} has a '*' inside; it can stand at the start or at the end, once"
+    return None
+
+
+def path_error(path: str) -> str | None:
+    """Why the text is not a path, with a `*` at one end, or a template of paths."""
+    template = is_path_template(path)
+    if template and not path.startswith("/"):
+        return f"{path!r} is a template of paths, which begins with '/'"
+    ended = False
+    for segment in path.strip("/").split("/"):
+        if segment in (MATCH_ONE, MATCH_ANY):
+            if ended:
+                return f"{path!r} has an operator behind {MATCH_ANY}, which has to be the last one"
+            ended = segment == MATCH_ANY
+        elif "{" in segment or "}" in segment:
+            return f"{path!r} has braces in {segment!r}; a segment of its own may be {MATCH_ONE} or {MATCH_ANY}"
+        elif template and not _TEMPLATE_SEGMENT.fullmatch(segment):
+            return f"{path!r} is a template, and no segment of a template can be {segment!r}"
+    return None
+
+
+def is_path_template(path: str) -> bool:
+    """Whether a path has operators of a template."""
+    return MATCH_ONE in path or MATCH_ANY in path
+
+
+IpBlock = Annotated[str, checked(ip_block_error)]
+Path = Annotated[Text, checked(path_error)]
+Port = Annotated[str, checked(port_error)]
+TrustDomain = Annotated[Text, checked(trust_domain_error)]
+ServiceAccounts = Annotated[
+    tuple[Annotated[str, Field(max_length=320), checked(service_account_error)], ...], Field(max_length=16)
+]
+
+
+class Source(Ruled):
     """Where a request comes from; all that is given has to hold. `not...` takes the requests that do not match."""
 
-    principals: tuple[str, ...] = ()
-    not_principals: tuple[str, ...] = ()
-    request_principals: tuple[str, ...] = ()
-    not_request_principals: tuple[str, ...] = ()
-    namespaces: tuple[str, ...] = ()
-    not_namespaces: tuple[str, ...] = ()
+    principals: tuple[Text, ...] = ()
+    not_principals: tuple[Text, ...] = ()
+    request_principals: tuple[Text, ...] = ()
+    not_request_principals: tuple[Text, ...] = ()
+    namespaces: tuple[Text, ...] = ()
+    not_namespaces: tuple[Text, ...] = ()
     service_accounts: ServiceAccounts = ()
     not_service_accounts: ServiceAccounts = ()
-    trust_domains: tuple[str, ...] = ()
-    not_trust_domains: tuple[str, ...] = ()
-    ip_blocks: tuple[str, ...] = ()
-    not_ip_blocks: tuple[str, ...] = ()
-    remote_ip_blocks: tuple[str, ...] = ()
-    not_remote_ip_blocks: tuple[str, ...] = ()
+    trust_domains: tuple[TrustDomain, ...] = ()
+    not_trust_domains: tuple[TrustDomain, ...] = ()
+    ip_blocks: tuple[IpBlock, ...] = ()
+    not_ip_blocks: tuple[IpBlock, ...] = ()
+    remote_ip_blocks: tuple[IpBlock, ...] = ()
+    not_remote_ip_blocks: tuple[IpBlock, ...] = ()
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            yield (), "says nothing of a source; give principals, namespaces, ipBlocks or others, or remove it"
+        others = (self.principals, self.not_principals, self.namespaces, self.not_namespaces)
+        if (self.service_accounts or self.not_service_accounts) and any(others):
+            yield (), "give serviceAccounts, or principals and namespaces, not both"
 
 
-class Operation(Model):
+class Operation(Ruled):
     """What a request asks for; all that is given has to hold. Ports are written as text."""
 
-    hosts: tuple[str, ...] = ()
-    not_hosts: tuple[str, ...] = ()
-    ports: tuple[str, ...] = ()
-    not_ports: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    not_methods: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-    not_paths: tuple[str, ...] = ()
+    hosts: tuple[Text, ...] = ()
+    not_hosts: tuple[Text, ...] = ()
+    ports: tuple[Port, ...] = ()
+    not_ports: tuple[Port, ...] = ()
+    methods: tuple[Text, ...] = ()
+    not_methods: tuple[Text, ...] = ()
+    paths: tuple[Path, ...] = ()
+    not_paths: tuple[Path, ...] = ()
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            yield (), "says nothing of an operation; give hosts, ports, methods or paths, or remove it"
 
 
-class Condition(Model):
+_VALUES: dict[str, Callable[[str], str | None] | None] = {
+    "source.ip": ip_block_error,
+    "remote.ip": ip_block_error,
+    "source.namespace": None,
+    "source.serviceAccount": service_account_error,
+    "source.principal": None,
+    "source.trustDomain": trust_domain_error,
+    "request.auth.principal": None,
+    "request.auth.audiences": None,
+    "request.auth.presenter": None,
+    "destination.ip": ip_block_error,
+    "destination.port": port_error,
+    "connection.sni": None,
+}
+_NAMED = ("request.headers", "request.auth.claims")
+_EXPERIMENTAL = "experimental.envoy.filters."
+
+
+class Condition(Ruled):
     """An attribute of the request, such as request.headers[x-token], and the values it may or may not have."""
 
-    key: str
-    values: tuple[str, ...] = ()
-    not_values: tuple[str, ...] = ()
+    key: Text
+    values: tuple[Text, ...] = ()
+    not_values: tuple[Text, ...] = ()
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if not (self.values or self.not_values):
+            yield (), f"says nothing of {self.key}; give values or notValues"
+        if (reason := self._key_error()) is not None:
+            yield ("key",), reason
+        elif (error := _VALUES.get(self.key)) is not None:
+            for name, values in (("values", self.values), ("notValues", self.not_values)):
+                for index, value in enumerate(values):
+                    if (reason := error(value)) is not None:
+                        yield (name, index), reason
+
+    def _key_error(self) -> str | None:
+        if self.key in _VALUES:
+            return None
+        if self.key.startswith(_EXPERIMENTAL):
+            return f"{self.key!r} is about metadata of Envoy's filters, which meshproxy does not have"
+        name, bracket, rest = self.key.partition("[")
+        if name in _NAMED and bracket and len(rest) > 1 and rest.endswith("]"):
+            return limited_header_error(rest[:-1]) if name == "request.headers" else None
+        known = [*_VALUES, *(f"{name}[...]" for name in _NAMED)]
+        return f"{self.key!r} is not an attribute of a request; use one of {', '.join(known)}"
 
 
 class From(Model):
     """One of the sources that a rule takes."""
 
-    source: Source | None = None
+    source: Source
 
 
 class To(Model):
     """One of the operations that a rule takes."""
 
-    operation: Operation | None = None
+    operation: Operation
 
 
 class Rule(Model):
     """Requests from any of `from`, to any of `to`, that meet all of `when`. An empty rule takes every request."""
 
-    from_: Annotated[tuple[From, ...], Field(max_length=512)] = ()
-    to: tuple[To, ...] = ()
+    from_: Annotated[tuple[From, ...] | None, Field(min_length=1, max_length=512)] = None
+    to: Annotated[tuple[To, ...] | None, Field(min_length=1)] = None
     when: tuple[Condition, ...] = ()
 
 
@@ -85,15 +215,27 @@ class AuthorizationProvider(Model):
     name: str | None = None
 
 
-class AuthorizationPolicy(Model):
+class AuthorizationPolicy(Ruled):
     """Which requests are allowed or denied. ALLOW, the default, without rules allows none."""
 
     selector: WorkloadLabels | None = None
     target_ref: TargetReference | None = None
     target_refs: TargetReferences = ()
     rules: Annotated[tuple[Rule, ...], Field(max_length=512)] = ()
-    action: Action | None = None
-    provider: AuthorizationProvider | None = None
+    action: Annotated[
+        Action | None, NotYet("another service that decides; write ALLOW, DENY or AUDIT", none_of("CUSTOM"))
+    ] = None
+    provider: Annotated[AuthorizationProvider | None, NotYet("another service that decides")] = None
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        yield from _one_target(self)
+        if self.action == "DENY" and not self.rules:
+            yield (), "DENY without rules denies nothing; give a rule, an empty one ({}) to deny every request"
+
+
+def _one_target(policy: AuthorizationPolicy | RequestAuthentication) -> Iterator[Wrong]:
+    if sum(map(bool, (policy.selector is not None, policy.target_ref is not None, policy.target_refs))) > 1:
+        yield (), "give one of selector, targetRef and targetRefs"
 
 
 class MutualTLS(Model):
@@ -110,43 +252,83 @@ class PeerAuthentication(Model):
     port_level_mtls: dict[str, MutualTLS] = Field(default_factory=dict)
 
 
+HeaderName = Annotated[str, checked(limited_header_error), AfterValidator(str.lower)]
+
+
 class JWTHeader(Model):
     """A header that brings a token, after a prefix such as `Bearer `."""
 
-    name: Text
+    name: HeaderName
     prefix: str | None = None
 
 
 class ClaimToHeader(Model):
-    """A claim of the token that is copied into a request header."""
+    """A claim of the token that is copied into a request header. `a.b` is the claim `b` inside of `a`."""
 
-    header: Text
+    header: HeaderName
     claim: Text
 
 
-class JWTRule(Model):
-    """The tokens of one issuer: where they stand in a request, and which keys sign them."""
+def jwks_error(text: str) -> str | None:
+    """Why the text is not a JSON Web Key Set (RFC 7517, section 5)."""
+    try:
+        keys = json.loads(text)["keys"]
+        if isinstance(keys, list) and keys and all(isinstance(key, dict) and "kty" in key for key in keys):
+            return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    return 'is not a set of JSON Web Keys; write it as {"keys": [...]}, each with its kty'
+
+
+def web_url_error(url: str) -> str | None:
+    """Why the text is not the URL of something on the web."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return None
+    except ValueError:
+        pass
+    return f"{url!r} is not the URL of a key set; write it as https://issuer.example.com/keys"
+
+
+class JWTRule(Ruled):
+    """The tokens of one issuer: where they stand in a request, and which keys sign them.
+
+    Without `jwks` and `jwksUri`, the keys are where the issuer's OpenID configuration says.
+    """
 
     issuer: Text | None = None
     audiences: tuple[Text, ...] = ()
-    jwks_uri: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(
+    jwks_uri: Annotated[str, Field(min_length=1, max_length=2048), checked(web_url_error)] | None = Field(
         None, validation_alias=AliasChoices("jwksUri", "jwks_uri")
     )
-    jwks: str | None = None
+    jwks: Annotated[str, checked(jwks_error)] | None = None
     from_headers: tuple[JWTHeader, ...] = ()
     from_params: tuple[Text, ...] = ()
     from_cookies: tuple[Text, ...] = ()
-    output_payload_to_header: str | None = None
+    output_payload_to_header: HeaderName | None = None
     forward_original_token: Bool = False
     output_claim_to_headers: tuple[ClaimToHeader, ...] = ()
     timeout: PositiveDuration | None = None
     space_delimited_claims: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
 
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.jwks is not None and self.jwks_uri is not None:
+            yield (), "give one of jwks and jwksUri, not both"
+        if self.jwks is None and self.jwks_uri is None and (self.issuer is None or web_url_error(self.issuer)):
+            yield (
+                (),
+                "says not where the keys are; give jwks, jwksUri, or an issuer that is the URL of its OpenID pages",
+            )
 
-class RequestAuthentication(Model):
+
+class RequestAuthentication(Ruled):
     """Which tokens (JWTs) are valid. A request without one passes; an AuthorizationPolicy may ask for it."""
 
     selector: WorkloadLabels | None = None
     target_ref: TargetReference | None = None
     target_refs: TargetReferences = ()
     jwt_rules: Annotated[tuple[JWTRule, ...], Field(max_length=4096)] = ()
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        yield from _one_target(self)

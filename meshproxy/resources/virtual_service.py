@@ -18,7 +18,6 @@ from .heads import (
     cors_header_error,
     header_errors,
     is_authority,
-    is_jwt_claim,
     match_header_error,
     removed_header_errors,
     uri_error,
@@ -96,8 +95,6 @@ def _header_name_errors(names: Iterable[str]) -> Iterator[Wrong]:
         reason = match_header_error(name)
         if reason is not None:
             yield (name,), reason
-        elif is_jwt_claim(name):
-            yield (name,), "not supported yet: routing by claims of a JWT; match a header instead"
 
 
 def _star_is_presence(matches: Any) -> Any:

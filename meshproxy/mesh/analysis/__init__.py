@@ -15,13 +15,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ...resources import Note, Problem, Resource
 from ..mesh import Mesh
 from ..names import ROOT_NAMESPACE
 from . import (
+    access,
     balancing,
     conflicts,
     delegation,
@@ -64,6 +65,9 @@ CHECKS: tuple[Check, ...] = (
     limits.unknown_routes,
     services.unknown_target_ports,
     services.protocol_conflicts,
+    access.unclear_dry_runs,
+    access.unattached_policies,
+    access.claims_without_tokens,
 )
 
 
@@ -77,14 +81,15 @@ def analyse(
     mesh: Mesh,
     *,
     namespace: str = ROOT_NAMESPACE,
+    labels: Mapping[str, str] | None = None,
     invalid: Collection[str] = frozenset(),
     partial: Iterable[Resource[Any]] = (),
 ) -> tuple[Problem, ...]:
     """Every problem of a mesh, by file and line.
 
-    `namespace` is where the gateway runs, `invalid` the ids of resources that could not be read, and `partial` what
-    is left of these (`Loaded.invalid`, `Loaded.partial`).
+    `namespace` is where the gateway runs, `labels` are its own, if it has any; `invalid` are the ids of resources
+    that could not be read, and `partial` is what is left of these (`Loaded.invalid`, `Loaded.partial`).
     """
-    scope = Scope(mesh, namespace, frozenset(invalid), tuple(partial))
+    scope = Scope(mesh, namespace, frozenset(invalid), tuple(partial), labels)
     found = dict.fromkeys(problem for check in CHECKS for problem in check(scope))
     return tuple(sorted(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,12 +21,13 @@ M = TypeVar("M", bound=Model)
 @dataclass(frozen=True)
 class Scope:
     """A mesh, the namespace its gateway runs in, the ids of resources that could not be read, and what is left of
-    these."""
+    these; `labels` are the gateway's, None where it runs all Gateways."""
 
     mesh: Mesh
     namespace: str
     invalid: frozenset[str]
     partial: tuple[Resource[Any], ...] = ()
+    labels: Mapping[str, str] | None = None
 
     def unreadable(self, *kinds: str) -> bool:
         """Whether a resource of these kinds could not be read, so that what seems missing may be in there."""
