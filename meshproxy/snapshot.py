@@ -634,7 +634,7 @@ AccessRule = (
     | Authenticated
     | Claim
 )
-"""What Envoy calls a `Permission` where it is about the request's aim, and a `Principal` where it is about its origin."""
+"""Envoy's `Permission`, where it is about a request's aim, and its `Principal`, where it is about the origin."""
 
 
 @dataclass(frozen=True, slots=True)

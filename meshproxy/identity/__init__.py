@@ -10,6 +10,8 @@ The words of this package:
 - A join token (`tokens`) admits a workload's first signing request; `admission` decides who gets which certificate.
 - `server` is the CA on the network, `client` a workload's side of it, `protocol` what they say to each other.
 - `files` writes whole files or none, `issuance` is the record of what was issued, `renewal` says when it is time.
+- Users show JSON Web Tokens: `jwt` takes one apart and says why it is refused, `jwks` has the keys that sign them, and
+  `issuers` fetches those keys and keeps them fresh.
 - `IdentityError` (`errors`) is raised for whatever a person must mend.
 
 Its rules: a chain alone proves nothing, the SPIFFE ID in it does; nobody names their own identity; nothing secret is

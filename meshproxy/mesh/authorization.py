@@ -67,9 +67,8 @@ def rbac_filters(mesh: Mesh, target: Target, port: int) -> tuple[RbacFilter, ...
     filters = []
     for written, action in _ORDER:
         of_action = [policy for policy in policies if (policy.spec.action or "ALLOW") == written]
-        enforced, tried = (
-            _rbac(action, [one for one in of_action if is_dry_run(one) is dry], port) for dry in (False, True)
-        )
+        enforced = _rbac(action, [policy for policy in of_action if not is_dry_run(policy)], port)
+        tried = _rbac(action, [policy for policy in of_action if is_dry_run(policy)], port)
         if enforced or tried:
             filters.append(RbacFilter(enforced, tried))
     return tuple(filters)

@@ -26,6 +26,8 @@ from ..snapshot import (
     SocketAddress,
     VirtualHost,
 )
+from .authentication import jwt_authentication
+from .authorization import rbac_filters
 from .clusters import ClusterReference, Targets
 from .covering import is_catch_all
 from .hosts import HostMap, specificity, subset_of

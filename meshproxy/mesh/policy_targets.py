@@ -45,9 +45,8 @@ class Target:
 
     def policies(self, policies: Iterable[Resource[Policy]]) -> Iterator[Resource[Policy]]:
         """Those of some policies that hold here, the mesh's before the namespace's."""
-        return (
-            policy for policy in sorted(policies, key=lambda one: one.namespace != ROOT_NAMESPACE) if self.is_of(policy)
-        )
+        of_mesh_first = sorted(policies, key=lambda policy: policy.namespace != ROOT_NAMESPACE)
+        return (policy for policy in of_mesh_first if self.is_of(policy))
 
     def is_of(self, policy: Resource[Policy]) -> bool:
         """Whether a policy holds here."""

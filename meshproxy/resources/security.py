@@ -318,7 +318,7 @@ class JWTRule(Ruled):
         if self.jwks is None and self.jwks_uri is None and (self.issuer is None or web_url_error(self.issuer)):
             yield (
                 (),
-                "says not where the keys are; give jwks, jwksUri, or an issuer that is the URL of its OpenID pages",
+                "says not where its keys are; give jwks, jwksUri, or an issuer that is the URL of OpenID pages",
             )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from meshproxy.proxy.filters.context import FilterContext
-from meshproxy.proxy.http.message import Body, Headers, Request, Response, Service
+from meshproxy.proxy.http.message import Body, Connection, Headers, Request, Response, Service
+
+CONNECTION = Connection(b"192.0.2.7", "192.0.2.7:40000", "198.51.100.1:80")
 
 
 def made_request(
@@ -15,6 +17,7 @@ def made_request(
     authority: bytes = b"h.example",
     headers: Headers | None = None,
     body: bytes | Body = b"",
+    connection: Connection = CONNECTION,
 ) -> Request:
     """A request as a server connection makes it, from 192.0.2.7."""
     request = Request()
@@ -28,9 +31,11 @@ def made_request(
     request.upgrade = b""
     request.http10 = False
     request.protocol = b"HTTP/1.1"
-    request.peer = b"192.0.2.7"
-    request.peer_address = "192.0.2.7:40000"
-    request.local_address = "198.51.100.1:80"
+    request.connection = connection
+    request.peer = connection.peer
+    request.peer_address = connection.peer_address
+    request.local_address = connection.local_address
+    request.claims = None
     request.arrived = 1_700_000_000.25
     request.started = 0.0
     request.original_path = None

@@ -244,9 +244,9 @@ def test_this_is_accepted(complaints: Complaints, spec: str) -> None:
         (match("headers: {'a b': {}}"), 'http[0].match[0].headers["a b"]', "is not a header name"),
         (match("headers: {x: }"), "http[0].match[0].headers.x", "has no value"),
         (
-            match("headers: {'@request.auth.claims.sub': {exact: a}}"),
-            'http[0].match[0].headers["@request.auth.claims.sub"]',
-            "not supported yet: routing by claims",
+            match("headers: {'@request.auth.claims': {exact: a}}"),
+            'http[0].match[0].headers["@request.auth.claims"]',
+            "names no claim; write it as @request.auth.claims[groups]",
         ),
         (match("sourceNamespace: a.b"), "http[0].match[0].sourceNamespace", "is not a name"),
         (match("sourceLabels: {a: b c}"), "http[0].match[0].sourceLabels.a", "is not a label value"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ class FilterContext:
     clock: Callable[[], float] = field(default=trio.current_time)
     sleep: Callable[[float], Awaitable[None]] = field(default=trio.sleep)
     route_stats: Callable[[str, str], RouteStats] = field(default=RouteStats)
+    now: Callable[[], float] = field(default=time.time)
+    """The time of day, in seconds since the epoch."""
 
     def happens(self, percentage: FractionalPercent) -> bool:
         """Whether chance picks this request."""

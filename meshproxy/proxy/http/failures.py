@@ -48,6 +48,9 @@ UPGRADE_NOT_ALLOWED = Kind(403, "", "upgrade_failed")
 ROUTE_NOT_FOUND = Kind(404, "NR", "route_not_found")
 CLUSTER_NOT_FOUND = Kind(503, "NC", "cluster_not_found")
 
+JWT_DENIED = Kind(401, "", "jwt_authn_access_denied")  # its body is the reason, and 403 if that is the audience
+RBAC_DENIED = Kind(403, "", "rbac_access_denied", "RBAC: access denied")
+
 LOCAL_RATE_LIMITED = Kind(429, "RL", "local_rate_limited", "local_rate_limited")
 PAYLOAD_TOO_LARGE = Kind(413, "", "request_payload_too_large", "Payload Too Large")
 FAULT_ABORT = Kind(503, "FI", "fault_filter_abort", "fault filter abort")  # its status is the policy's

@@ -41,7 +41,7 @@ from .http1_codec import (
     response_head,
 )
 from .http1_connection import Http1Connection, ReceivedBody
-from .message import Body, Headers, Request, Response, header
+from .message import Body, Connection, Headers, Request, Response, header
 
 if TYPE_CHECKING:
     from .connection_manager import ConnectionManager
@@ -56,14 +56,12 @@ class Http1ServerConnection(Http1Connection):
     """A client's connection. `serve` it in a task; cancel `scope` to end it at once."""
 
     __slots__ = (
+        "_connection",
         "_head_sent",
         "_heads",
         "_http10",
         "_idle_since",
-        "_local_address",
         "_manager",
-        "_peer",
-        "_peer_address",
         "_watcher",
         "idle",
         "scope",
@@ -72,7 +70,7 @@ class Http1ServerConnection(Http1Connection):
     def __init__(self, transport: Transport, manager: ConnectionManager) -> None:
         super().__init__(transport)
         self._manager = manager
-        self._peer, self._peer_address, self._local_address = transport.addresses()
+        self._connection = Connection(*transport.addresses())
         self._heads = RequestHeads(manager.limits)
         self._head_sent = False
         self._http10 = False
@@ -84,7 +82,7 @@ class Http1ServerConnection(Http1Connection):
 
     def __repr__(self) -> str:
         state = "idle" if self.idle else "busy"
-        return f"<Http1ServerConnection from {self._peer.decode()}, {state}>"
+        return f"<Http1ServerConnection from {self._connection.peer.decode()}, {state}>"
 
     async def serve(self) -> None:
         """Serve requests until the client leaves, the connection is spent, or `scope` is cancelled."""
@@ -142,7 +140,7 @@ class Http1ServerConnection(Http1Connection):
             await self._refuse(failure)
             return False
         self.buffer = self.buffer[end:]
-        request = request_of(head, self._peer, self._peer_address, self._local_address)
+        request = request_of(head, self._connection)
         request.downstream = self
         request.arrived = time.time()
         request.started = time.perf_counter()
@@ -193,7 +191,7 @@ class Http1ServerConnection(Http1Connection):
 
     async def _refuse(self, failure: Failure) -> None:
         """Answer what is no request, as long as there is somebody to answer."""
-        response = self._manager.refuse(failure, self._peer)
+        response = self._manager.refuse(failure, self._connection.peer)
         assert isinstance(response.body, bytes)
         if response.status:
             extra = _CLOSE if response.body else _CLOSE + NO_CONTENT_LINE
@@ -315,7 +313,7 @@ class Http1ServerConnection(Http1Connection):
             await watcher.stop()
 
 
-def request_of(head: RequestHead, peer: bytes, peer_address: str, local_address: str) -> Request:
+def request_of(head: RequestHead, connection: Connection) -> Request:
     """The request of a head, at its beginning; what has a body, a time or a side to come back to must be given one."""
     request = Request()
     request.method = head.method
@@ -328,9 +326,11 @@ def request_of(head: RequestHead, peer: bytes, peer_address: str, local_address:
     request.nursery = None
     request.http10 = head.http10
     request.protocol = b"HTTP/1.0" if head.http10 else b"HTTP/1.1"
-    request.peer = peer
-    request.peer_address = peer_address
-    request.local_address = local_address
+    request.connection = connection
+    request.peer = connection.peer
+    request.peer_address = connection.peer_address
+    request.local_address = connection.local_address
+    request.claims = None
     request.arrived = request.started = 0.0
     request.original_path = None
     request.bytes_received = request.bytes_sent = request.response_code = 0

@@ -7,9 +7,10 @@ their like) is not here at all: each codec writes its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import trio
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[bytes, bytes]]
 """Fields as (lower-case name, value without surrounding white space), in order, repeated names kept apart."""
+
+
+Claims = Mapping[str, Any]
+"""The claims of a JSON Web Token (RFC 7519, section 4), by name, as JSON has them."""
 
 
 class Body(Protocol):
@@ -58,6 +63,22 @@ class Downstream(Protocol):
         """Pass on an interim (1xx) response."""
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The connection that requests come by, as far as it says who sends them.
+
+    `peer` is the IP address at its other end, empty for a Unix socket; `peer_address` is that as `ip:port`, and
+    `local_address` our own. `peer_names` are what the client's certificate calls it, such as a SPIFFE ID, once that has
+    been verified: none without TLS. `server_name` is the one that it asked for (SNI).
+    """
+
+    peer: bytes
+    peer_address: str
+    local_address: str
+    peer_names: tuple[bytes, ...] = ()
+    server_name: bytes = b""
+
+
 class Request:
     """One request on its way through the services, and what is learnt of it on the way (Envoy's stream info).
 
@@ -72,6 +93,8 @@ class Request:
         "body",
         "bytes_received",
         "bytes_sent",
+        "claims",
+        "connection",
         "details",
         "downstream",
         "flags",
@@ -115,14 +138,17 @@ class Request:
     whatever it says in that protocol, and must not be sent on before the upgrade was agreed to."""
     http10: bool
     """The client spoke HTTP/1.0."""
+    connection: Connection
     peer: bytes
-    """The client's IP address; empty for a Unix socket."""
+    """The client's IP address, which may not be the connection's; empty for a Unix socket."""
     protocol: bytes
     """What the client spoke, such as `HTTP/1.1`, for those who only tell of it."""
     peer_address: str
     """The client's address, as `ip:port`."""
     local_address: str
     """The address it reached us at, as `ip:port`."""
+    claims: Claims | None
+    """What its token says, once that has been verified: all of these claims can be relied on."""
     arrived: float
     """When the head was complete, in seconds since the epoch."""
     started: float

@@ -31,7 +31,7 @@ def normalize(path: bytes) -> bytes:
     path = path.replace(b"\\", b"/")
     path = _unescape_unreserved(path)
     path = _TO_ESCAPE.sub(lambda match: quote_from_bytes(match[0], safe=b"").encode(), path)
-    return _resolve_dot_segments(path) + mark + query
+    return resolve_dot_segments(path) + mark + query
 
 
 def _unescape_unreserved(path: bytes) -> bytes:
@@ -48,7 +48,7 @@ def _unescape(escape: re.Match[bytes]) -> bytes:
     return bytes((code,)) if code in _UNRESERVED else escape[0]
 
 
-def _resolve_dot_segments(path: bytes) -> bytes:
+def resolve_dot_segments(path: bytes) -> bytes:
     """RFC 3986, section 5.2.4. An empty segment is a segment; above the root there is the root."""
     if b"/." not in path:
         return path

@@ -214,7 +214,7 @@ def _rewriting(
             request.authority = route_host
         if new_path is not None:
             set_header(request.headers, b"x-envoy-original-path", request.path)
-            request.original_path = request.path
+            request.original_path = request.original_path or request.path
             request.path = new_path(request.path)
         return service(request)
 

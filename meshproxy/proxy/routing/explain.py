@@ -37,7 +37,7 @@ from ..http.departures import Departures
 from ..http.failures import LOOP_DETECTED, NO_HEALTHY_UPSTREAM, Failure
 from ..http.http1_codec import RequestHead, RequestHeads
 from ..http.http1_server import request_of
-from ..http.message import Headers, Request, Response, Service
+from ..http.message import Connection, Headers, Request, Response, Service
 from ..upstream.forward_proxy import destination_of, leads_back, reached
 from .actions import cluster_not_found, router
 from .matchers import conditions
@@ -225,7 +225,7 @@ class Explainer:
         return run
 
     def _request(self, head: RequestHead, client: SocketAddress) -> Request:
-        request = request_of(head, client.host.encode(), str(client), str(self._listener.address))
+        request = request_of(head, Connection(client.host.encode(), str(client), str(self._listener.address)))
         request.headers = list(head.headers)  # a head is read once, and its request made for each destination
         return request
 

@@ -1,0 +1,55 @@
+"""What decides about a listener's requests before they have a route: tokens, then access.
+
+Istio has both before all other filters, so that they hold for requests that no route is for, too. A request that is
+not let pass is answered as its route's own would be: with what that changes of responses' headers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+
+from ...identity.issuers import Keys
+from ...snapshot import HttpConnectionManager, Jwks, Route, RouteAction
+from ..filters.context import FilterContext
+from ..filters.headers import Change, response_change
+from ..filters.jwt_authn import jwt_authn
+from ..filters.rbac import Count, rbac
+from ..http.failures import Failure
+from ..http.message import Request, Response, Service
+from .router import Router
+
+
+def guarded(
+    http: HttpConnectionManager, router: Router, context: FilterContext, keys: Callable[[Jwks], Keys], count: Count
+) -> Service:
+    """A listener's routes behind what it asks of all requests; the routes themselves if that is nothing.
+
+    `keys` gives those of a provider of tokens, `count` counts decisions.
+    """
+
+    async def refuse(request: Request, failure: Failure) -> Response:
+        found = router.find(request)
+        if found is None:
+            raise failure
+        request.route_name = found.route.name
+        change = _response_change(found.route, context.chance)
+        return failure.respond(request, change([], request) if change else None)
+
+    service: Service = router
+    if http.rbac:
+        service = rbac(http.rbac, count, refuse, service)
+    if http.jwt_authn is not None:
+        service = jwt_authn(http.jwt_authn, keys, context.now, refuse, service)
+    return service
+
+
+def _response_change(route: Route, chance: Callable[[], float]) -> Change | None:
+    """What a route changes in responses. Where destinations differ in that, chance chooses one, as for any request."""
+    if not isinstance(route.action, RouteAction):
+        return None
+    clusters = route.action.clusters
+    *_, total = shares = list(accumulate(one.weight for one in clusters))
+    chosen = clusters[bisect_right(shares, chance() * total) if len(clusters) > 1 else 0]
+    return response_change([chosen.response_headers, route.response_headers])
