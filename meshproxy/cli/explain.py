@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import click
@@ -16,6 +17,7 @@ from ..mesh import Mesh, OutboundPolicy, UnknownWorkload, find_workload, gateway
 from ..mesh.advice import advice, listed
 from ..mesh.gateway import PlacedServer, considered_by_gateway, merge_servers, selected_gateways
 from ..mesh.hosts import is_wildcard
+from ..mesh.inbound import served_ports
 from ..mesh.names import gateway_name
 from ..mesh.routes import ConsideredRoute
 from ..mesh.sidecar import considered_by_sidecar
@@ -82,6 +84,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab may be in a value (R
     type=click.Choice(["ALLOW_ANY", "REGISTRY_ONLY"]),
     help="What that sidecar does with requests for hosts that no resource names: ALLOW_ANY if not told.",
 )
+@click.option("--inbound", is_flag=True, help="Ask the --workload's sidecar about a request that comes to it.")
+@click.option("--token", metavar="JWT|@FILE", help="A token that the request brings, as Authorization: Bearer.")
+@click.option("--as", "peer", metavar="SPIFFE-ID", help="What the client's certificate calls it.")
 @click.option("-H", "headers", type=HeaderField(), multiple=True, help="A header of the request. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 @namespace_option
@@ -93,6 +98,9 @@ def explain(
     gateway: str | None,
     workload: str | None,
     outbound_policy: OutboundPolicy | None,
+    inbound: bool,
+    token: str | None,
+    peer: str | None,
     headers: tuple[tuple[str, str], ...],
     as_json: bool,
     namespace: str,
@@ -103,9 +111,9 @@ def explain(
     """Tell what becomes of a request, and why, without sending anything.
 
     Listener, virtual host, rule and destinations, with the file and line of each; the rules that were tried before, and
-    what failed in each; every rewrite and header change. Where there are several listeners, --gateway, --workload or
-    the URL's port says which is meant. Exits with 0 when a rule is found, 1 when none is, 2 when there is nothing to
-    ask.
+    what failed in each; every rewrite and header change; which policy allows or denies it, and why. Where there are
+    several listeners, --gateway, --workload or the URL's port says which is meant. Exits with 0 when a rule is found, 1
+    when none is, 2 when there is nothing to ask.
 
     \b
     Example:
@@ -115,13 +123,24 @@ def explain(
         fail("give one of --gateway and --workload, not both", EXIT_UNUSABLE)
     if outbound_policy is not None and workload is None:
         fail("--outbound-policy is for a sidecar: give --workload too", EXIT_UNUSABLE)
+    if inbound and (workload is None or outbound_policy is not None):
+        fail("--inbound is for a sidecar: give --workload, and no --outbound-policy", EXIT_UNUSABLE)
     authority, target = url
+    if token is not None:
+        headers = (*headers, ("authorization", f"Bearer {_token(token)}"))
     mesh = _mesh(paths, namespace)
-    if workload:
+    if workload and inbound:
+        entrance = _inbound(mesh, workload, _port(authority))
+    elif workload:
         entrance = _sidecar(mesh, workload, outbound_policy or "ALLOW_ANY", locality)
     else:
         entrance = _gateway(mesh, gateway, _port(authority), namespace, locality)
-    told = explain_request(entrance.snapshot, entrance.listener, _head(method, authority, target, headers))
+    told = explain_request(
+        entrance.snapshot,
+        entrance.listener,
+        _head(method, authority, target, headers),
+        peer_names=(peer,) if peer else (),
+    )
     told = replace(told, tried=tuple(_tried(told, entrance)))
     hosts = _hosts_written(mesh, told.virtual_host) if told.virtual_host else ()
     story = Story(_request_line(method, authority, target), told, entrance.origins, hosts)
@@ -130,6 +149,16 @@ def explain(
     else:
         show(story)
     sys.exit(0 if told.route else EXIT_PROBLEMS)
+
+
+def _token(given: str) -> str:
+    """A token that is given, or stands in a file, where nobody else sees it."""
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"cannot read the token in {given[1:]}: {error}", EXIT_UNUSABLE)
 
 
 def _mesh(paths: Sequence[str], namespace: str) -> Mesh:
@@ -220,6 +249,28 @@ def _sidecar(mesh: Mesh, workload: str, outbound_policy: OutboundPolicy, localit
         return considered_by_sidecar(mesh, entry, *_host_and_port(authority))
 
     return _Entrance(snapshot, listener, (origin,), considered)
+
+
+def _inbound(mesh: Mesh, workload: str, port: int | None) -> _Entrance:
+    """An inbound listener of a workload's sidecar: the only one, or by its port."""
+    try:
+        entry = find_workload(mesh, workload)
+    except UnknownWorkload as error:
+        fail(str(error), EXIT_UNUSABLE)
+    snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND)
+    served = served_ports(mesh, entry)
+    listeners = {one.address.port: one for one in snapshot.listeners if one.address.port in served}
+    number = port if port is not None or len(listeners) != 1 else next(iter(listeners))
+    if number not in listeners:
+        known = f"it is called on {listed(sorted(map(str, listeners)))}" if listeners else "no service leads to it"
+        fail(f"which port of {entry.id}? Say it by the URL's: {known}", EXIT_UNUSABLE)
+    position = entry.position("metadata", "name")
+    origin = Origin(position.file, position.line, entry.id)
+
+    def considered(_: str, virtual_host: VirtualHost | None) -> Iterable[ConsideredRoute]:
+        return [ConsideredRoute(route, None) for route in virtual_host.routes] if virtual_host else []
+
+    return _Entrance(snapshot, listeners[number], (origin,), considered)
 
 
 def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str, locality: Locality | None) -> _Entrance:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from ..proxy.routing.decisions import Decision
 from ..proxy.routing.explain import Answer, Destination, Explanation, Head, HeaderChange
 from ..snapshot import Cluster, Endpoint, Origin, OutlierDetection, Route
 
@@ -50,6 +51,7 @@ def as_dict(story: Story) -> dict[str, Any]:
         },
         "tried": [_rule_dict(one.route) | {"failed": one.failed, "given": one.given} for one in explanation.tried],
         "route": route and _rule_dict(route) | {"conditions": list(explanation.conditions)},
+        "access": list(map(dataclasses.asdict, explanation.access)),
         "policies": list(explanation.policies),
         "destinations": list(map(_destination_dict, explanation.destinations)),
         "answer": explanation.answer and dataclasses.asdict(explanation.answer),
@@ -93,11 +95,12 @@ def _lines(story: Story) -> Iterator[Text]:
     if explanation.received and explanation.request:
         yield from _rewrites(explanation.received, explanation.request)
         yield from _changes("request", explanation.header_changes)
+        yield from _access(explanation.access)
         if explanation.virtual_host:
             told = f"{explanation.virtual_host.name}, by its domain {explanation.domain}"
-        else:
-            told = f"none for {explanation.request.authority}"
-        yield _heading("virtual host", told, story.host_origins)
+            yield _heading("virtual host", told, story.host_origins)
+        elif not explanation.refused:
+            yield _heading("virtual host", f"none for {explanation.request.authority}", story.host_origins)
     yield from _rules(explanation)
     if explanation.policies:
         yield Text("\npolicies", "bold")
@@ -110,6 +113,13 @@ def _lines(story: Story) -> Iterator[Text]:
     if explanation.answer:
         yield Text("\nanswer", "bold")
         yield from _answer(explanation.answer)
+
+
+def _access(decisions: Sequence[Decision]) -> Iterator[Text]:
+    if decisions:
+        yield Text("\naccess", "bold")
+    for decision in decisions:
+        yield Text.assemble(f"  {decision.text}", *_places([decision.origin] if decision.origin else []))
 
 
 def _heading(title: str, told: str, origins: Iterable[Origin]) -> Text:

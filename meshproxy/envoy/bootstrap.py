@@ -6,6 +6,7 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/bootstrap/v3/bootstrap
 from __future__ import annotations
 
 from ..snapshot import Snapshot, SocketAddress
+from .access import jwks_clusters
 from .clusters import cluster, shared_dns_cache
 from .fields import Message, address
 from .listeners import listener
@@ -25,6 +26,9 @@ def bootstrap(snapshot: Snapshot, *, admin: SocketAddress | None = None) -> Mess
         "layered_runtime": {"layers": [{"name": "meshproxy", "static_layer": dict(_RUNTIME)}]},
         "static_resources": {
             "listeners": [listener(one, dns_cache) for one in snapshot.listeners],
-            "clusters": [cluster(one, dns_cache) for one in snapshot.clusters],
+            "clusters": [
+                *(cluster(one, dns_cache) for one in snapshot.clusters),
+                *jwks_clusters(snapshot.listeners),
+            ],
         },
     }

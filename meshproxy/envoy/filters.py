@@ -21,6 +21,7 @@ from ..snapshot import (
     TokenBucket,
     VirtualHost,
 )
+from .access import access_filters
 from .fields import Inexpressible, Message, duration, string_matcher, typed
 
 _RATE_LIMIT = "envoy.filters.http.local_ratelimit"
@@ -58,7 +59,7 @@ def http_filters(config: HttpConnectionManager, dns_cache: Message | None) -> li
         )
         filters["envoy.filters.http.dynamic_forward_proxy"] = _typed_config(forward_proxy)
     filters["envoy.filters.http.router"] = _typed_config(typed("extensions.filters.http.router.v3.Router"))
-    return [{"name": name, **one} for name, one in filters.items()]
+    return [*access_filters(config.jwt_authn, config.rbac), *({"name": name, **one} for name, one in filters.items())]
 
 
 def _typed_config(config: Message) -> Message:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 
 from ..snapshot import (
+    ClaimMatcher,
     DirectResponseAction,
     Exact,
     HashCookie,
@@ -30,6 +31,7 @@ from ..snapshot import (
     StringMatcher,
     WeightedCluster,
 )
+from .access import claim_matcher
 from .fields import UINT32_MAX, Inexpressible, Message, duration, limit, regex_matcher, string_matcher, typed
 from .filters import fractional_percent, per_filter_config
 
@@ -66,7 +68,12 @@ def route_match(match: RouteMatch) -> Message:
             if match.query_parameters
             else {}
         ),
+        **({"dynamic_metadata": [_claim(one) for one in match.claims]} if match.claims else {}),
     }
+
+
+def _claim(match: ClaimMatcher) -> Message:
+    return {**claim_matcher(match.claim), **({"invert": True} if match.invert else {})}
 
 
 def _path(match: StringMatcher) -> Message:

@@ -169,7 +169,7 @@ def _object(part: bytes, not_base64: Refusal, not_json: Refusal) -> dict[str, An
 
 
 def read_json(text: bytes) -> Any:
-    """What a JSON text of strangers says. Raises `ValueError`; a name that stands twice is wrong too, and deep nesting."""
+    """What a JSON text of strangers says. Raises `ValueError`, also if a name stands twice, or if it is very deep."""
     try:
         value = json.loads(text.decode(), object_pairs_hook=_without_doubles, parse_constant=_no_constant)
     except RecursionError:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from ..identity.issuers import Issuers
 from ..snapshot import Cluster as ClusterConfig
 from ..snapshot import HealthCheck, Listener, Snapshot, SocketAddress
 from ..telemetry.access_log import AccessLog, refused_line, request_line
@@ -28,6 +29,7 @@ from .http.failures import Failure
 from .http.http1_server import Http1ServerConnection
 from .http.message import Request, Response, Service
 from .listener import accept
+from .routing.access import guarded
 from .routing.actions import cluster_not_found, router
 from .transport import Transport, listen
 from .upstream.cluster import Cluster
@@ -68,6 +70,7 @@ class Worker:
         self._chance = chance
         self._trouble = trouble
         self._departures = Departures()
+        self._issuers = Issuers()
         self._managers: list[ConnectionManager] = []
         self._connections: set[Http1ServerConnection] = set()
         self._state = State.INITIALIZING
@@ -114,6 +117,7 @@ class Worker:
             async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
                 for listener, bound in listening:
                     accepting.start_soon(accept, bound, self._accepted(listener, connections, background))
+                background.start_soon(self._issuers.run)  # of those that the listeners have named
                 self._warming.deadline = trio.current_time() + _WARMING_S
                 with self._warming:
                     await self._clusters_warm(background)
@@ -186,8 +190,9 @@ class Worker:
 
         context = FilterContext(self._chance, background.start_soon, route_stats=self.metrics.route)
         routes = router(listener.http, cluster, self._chance, context)
+        service = guarded(listener.http, routes, context, self._issuers.keys, stats.count)
         telemetry = _ListenerTelemetry(stats, self._access_log)
-        manager = ConnectionManager(listener.http, routes, telemetry, self._departures)
+        manager = ConnectionManager(listener.http, service, telemetry, self._departures)
         self._managers.append(manager)
         return manager
 

@@ -143,7 +143,7 @@ class RouteStats:
 class ListenerStats:
     """One listener's counters."""
 
-    __slots__ = ("connections", "connections_active", "name", "refused", "requests", "time")
+    __slots__ = ("connections", "connections_active", "decisions", "name", "refused", "requests", "time")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -153,7 +153,13 @@ class ListenerStats:
         """Heads that could not be read as a request."""
         self.requests: dict[tuple[str, int, str], int] = {}
         """By cluster, response code and response flags."""
+        self.decisions: dict[str, int] = {}
+        """What its filters for access have decided, by Envoy's names, such as `rbac_denied`."""
         self.time = Histogram()
+
+    def count(self, decision: str) -> None:
+        """A filter for access has decided."""
+        self.decisions[decision] = self.decisions.get(decision, 0) + 1
 
 
 class Metrics(Collector):
@@ -181,6 +187,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _listener_families(self.listeners.values())
+        yield from _decision_families(self.listeners.values())
         yield from _cluster_families(self.clusters.values())
         yield from _outlier_families(self.clusters.values())
         yield from _circuit_breaker_families(self.clusters.values())
@@ -214,6 +221,19 @@ def _listener_families(listeners: Iterable[ListenerStats]) -> Iterator[Metric]:
             classes.add_metric([stats.name, str(response_class)], count)
         time.add_metric([stats.name], stats.time.buckets(), stats.time.sum_ms)
     yield from (connections, active, requests, refused, classes, time)
+
+
+def _decision_families(listeners: Iterable[ListenerStats]) -> Iterator[Metric]:
+    families: dict[str, CounterMetricFamily] = {}
+    for stats in listeners:
+        for decision, count in stats.decisions.items():
+            family = families.get(decision)
+            if family is None:
+                told = f"Requests by what access control decided: {decision}."
+                family = CounterMetricFamily(f"envoy_http_{decision}", told, labels=["envoy_http_conn_manager_prefix"])
+                families[decision] = family
+            family.add_metric([stats.name], count)
+    yield from families.values()
 
 
 def _cluster_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:

@@ -13,6 +13,8 @@ and forgets when a token expires and when its issuer's keys change.
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ from ...identity.jwks import KeySet
 from ...identity.jwt import LEEWAY_S, Refusal, Token, TokenRefused, parse
 from ...snapshot import Jwks, JwtAuthentication, JwtProvider
 from ..http.failures import JWT_DENIED, Failure
-from ..http.message import Claims, Headers, Request, Response, Service, header, name_of, remove_headers
+from ..http.message import Claims, Headers, Request, Response, Service, claim_at, header, name_of, remove_headers
 
 Refuse = Callable[[Request, Failure], Awaitable[Response]]
 """Answers a request that a listener's own filter does not let pass."""
@@ -81,6 +83,12 @@ class _KeysMissing(Exception):
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
+
+
+def tokens_of(config: JwtAuthentication, request: Request) -> list[tuple[bytes, list[JwtProvider]]]:
+    """The tokens that a request brings, each with the providers that look where it stands."""
+    places = _Places(_Provider(number, one, Keys()) for number, one in enumerate(config.providers))
+    return [(text, [provider.config for provider in place.providers]) for place, text in places.find(request)]
 
 
 def _is_preflight(request: Request) -> bool:
@@ -153,15 +161,6 @@ def _audience(name: str) -> str:
     return name.removeprefix("http://").removeprefix("https://").removesuffix("/")
 
 
-def claim_at(claims: Any, path: Sequence[str]) -> Any:
-    """The claim that `path` leads to, None if there is none."""
-    for name in path:
-        if not isinstance(claims, dict) or name not in claims:
-            return None
-        claims = claims[name]
-    return claims
-
-
 def _header_value(claim: Any) -> bytes:
     """A claim as Envoy writes it; nothing for what cannot stand in a header."""
     match claim:
@@ -172,6 +171,9 @@ def _header_value(claim: Any) -> bytes:
         case int() | float():
             number = float(claim)
             value = str(int(number)) if 0 <= number < 2**64 and number.is_integer() else f"{number:f}"
+        case dict() | list():
+            text = json.dumps(claim, separators=(",", ":"), ensure_ascii=False)
+            value = base64.b64encode(text.encode("utf-8", "ignore")).decode()
         case _:
             return b""
     encoded = value.encode("utf-8", "ignore")
@@ -212,7 +214,8 @@ class _Place:
             else:
                 self._remember(text, found)
                 return found
-        raise refusals[0]
+        # That it is another issuer's is the least that can be said of a token.
+        raise next((one for one in refusals if one.reason is not Refusal.ISSUER), refusals[0])
 
     def _remember(self, text: bytes, verified: _Verified) -> None:
         if len(self._memory) >= _REMEMBERED_TOKENS:

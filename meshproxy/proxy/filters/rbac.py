@@ -7,8 +7,7 @@ Rules:
 1. Paths are matched as the connection manager has normalised them. A server behind us may still read more into one:
    merge its slashes, undo its escapes, drop its parameters, fold its case. What is denied is denied by any of these
    readings; what is allowed is allowed by the path as it is. Envoy knows only that one.
-2. A rule that cannot be decided does not hold, whichever way it is meant; there is no such rule so far.
-3. Of a thousand policies, few are tried: each is filed by what it asks for, such as exact paths or the subject of a
+2. Of a thousand policies, few are tried: each is filed by what it asks for, such as exact paths or the subject of a
    token, under that which the fewest others ask for too.
 """
 
@@ -42,7 +41,6 @@ from ...snapshot import (
     RemoteIp,
     RequestedServerName,
     RequestHeader,
-    Suffix,
     UriTemplate,
     UrlPath,
     ValueMatcher,
@@ -50,8 +48,8 @@ from ...snapshot import (
 from ..http.failures import RBAC_DENIED, Failure
 from ..http.message import Request, Response, Service
 from ..http.path import resolve_dot_segments
-from ..routing.matchers import StringTest, compile_regex, header_values, string_test
-from .jwt_authn import Refuse, claim_at
+from ..routing.matchers import StringTest, claim_test, claimed, compile_regex, header_values, value_test
+from .jwt_authn import Refuse
 
 Count = Callable[[str], None]
 """Counts a decision, by the name that Envoy's statistics have for it."""
@@ -122,13 +120,13 @@ class Engine:
 
     def __init__(self, config: Rbac) -> None:
         self.action = config.action
-        self._policies = config.policies
+        self.policies = config.policies
         self._any = _any_of([_policy(one) for one in config.policies], _readings(config))
 
     def find(self, request: Request) -> RbacPolicy | None:
         """The first policy that a request meets."""
         place = self._any(request, Paths(request.path.partition(b"?")[0]))
-        return None if place is None else self._policies[place]
+        return None if place is None else self.policies[place]
 
     def allows(self, policy: RbacPolicy | None) -> bool:
         """Whether a request passes that meets this policy, or none."""
@@ -171,6 +169,12 @@ def lenient_path(path: bytes) -> bytes:
 
 
 Test = Callable[[Request, Paths], bool]
+
+
+def rule_test(rule: AccessRule) -> Callable[[Request], bool]:
+    """Whether a rule holds for a request, by its path as it is."""
+    test = _test(rule, _Readings(lenient=False))
+    return lambda request: test(request, Paths(request.path.partition(b"?")[0]))
 
 
 class _Readings(NamedTuple):
@@ -249,14 +253,6 @@ def _lower(match: ValueMatcher) -> ValueMatcher:
     return match if isinstance(match, Regex) else type(match)(match.value.lower())
 
 
-def value_test(match: ValueMatcher) -> StringTest:
-    """Whether a text is like this."""
-    if isinstance(match, Suffix):
-        suffix = match.value.encode()
-        return lambda text: text.endswith(suffix)
-    return string_test(match)
-
-
 # What a segment of a template may be: Envoy's `uri_template_internal.cc`.
 _SEGMENT = "a-zA-Z0-9-._~%!$&'()+,;:@="
 
@@ -282,22 +278,6 @@ def _header(rule: RequestHeader) -> Test:
 def _claim(rule: Claim) -> Test:
     test = claim_test(rule)
     return lambda request, paths: test(request)
-
-
-def claim_test(rule: Claim) -> Callable[[Request], bool]:
-    """Whether a request's token has a claim like this."""
-    path, tests = rule.path, [value_test(match) for match in rule.values]
-    return lambda request: any(test(text) for text in _claimed(request, path) for test in tests)
-
-
-def _claimed(request: Request, path: Sequence[str]) -> Iterable[bytes]:
-    """A claim that is a text, or the texts of one that is a list."""
-    claim = claim_at(request.claims, path)
-    if isinstance(claim, str):
-        return (claim.encode("utf-8", "surrogatepass"),)
-    if isinstance(claim, list):
-        return [one.encode("utf-8", "surrogatepass") for one in claim if isinstance(one, str)]
-    return ()
 
 
 def _local_ip(request: Request) -> bytes:
@@ -416,7 +396,7 @@ class _Dimension(NamedTuple):
                 return request.connection.peer_names
             case "claim":
                 assert isinstance(self.name, tuple)
-                return _claimed(request, self.name)
+                return claimed(request, self.name)
             case _:
                 assert isinstance(self.name, type)
                 return (_ADDRESSES[self.name](request),)

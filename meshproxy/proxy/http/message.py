@@ -7,7 +7,7 @@ their like) is not here at all: each codec writes its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -230,3 +230,12 @@ def set_header(headers: Headers, name: bytes, value: bytes) -> None:
 def remove_headers(headers: Headers, names: frozenset[bytes]) -> Headers:
     """The fields whose names are not among `names`."""
     return [field for field in headers if field[0] not in names]
+
+
+def claim_at(claims: Any, path: Sequence[str]) -> Any:
+    """The claim that `path` leads to, None if there is none."""
+    for name in path:
+        if not isinstance(claims, dict) or name not in claims:
+            return None
+        claims = claims[name]
+    return claims

@@ -14,20 +14,39 @@ from ...identity.issuers import Keys
 from ...snapshot import HttpConnectionManager, Jwks, Route, RouteAction
 from ..filters.context import FilterContext
 from ..filters.headers import Change, response_change
-from ..filters.jwt_authn import jwt_authn
+from ..filters.jwt_authn import Refuse, jwt_authn
 from ..filters.rbac import Count, rbac
 from ..http.failures import Failure
 from ..http.message import Request, Response, Service
 from .router import Router
 
 
-def guarded(
-    http: HttpConnectionManager, router: Router, context: FilterContext, keys: Callable[[Jwks], Keys], count: Count
-) -> Service:
+def guarded(http: HttpConnectionManager, router: Router, context: FilterContext, keys: KeysOf, count: Count) -> Service:
     """A listener's routes behind what it asks of all requests; the routes themselves if that is nothing.
 
     `keys` gives those of a provider of tokens, `count` counts decisions.
     """
+    refuse = refusal(router, context)
+    return authenticated(http, context, keys, refuse, authorized(http, count, refuse, router))
+
+
+KeysOf = Callable[[Jwks], Keys]
+
+
+def authenticated(
+    http: HttpConnectionManager, context: FilterContext, keys: KeysOf, refuse: Refuse, service: Service
+) -> Service:
+    """`service` for requests without a token, or with one that is valid."""
+    return service if http.jwt_authn is None else jwt_authn(http.jwt_authn, keys, context.now, refuse, service)
+
+
+def authorized(http: HttpConnectionManager, count: Count, refuse: Refuse, service: Service) -> Service:
+    """`service` for requests that policies let pass."""
+    return rbac(http.rbac, count, refuse, service) if http.rbac else service
+
+
+def refusal(router: Router, context: FilterContext) -> Refuse:
+    """What a listener answers in place of its routes."""
 
     async def refuse(request: Request, failure: Failure) -> Response:
         found = router.find(request)
@@ -37,12 +56,7 @@ def guarded(
         change = _response_change(found.route, context.chance)
         return failure.respond(request, change([], request) if change else None)
 
-    service: Service = router
-    if http.rbac:
-        service = rbac(http.rbac, count, refuse, service)
-    if http.jwt_authn is not None:
-        service = jwt_authn(http.jwt_authn, keys, context.now, refuse, service)
-    return service
+    return refuse
 
 
 def _response_change(route: Route, chance: Callable[[], float]) -> Change | None:

@@ -39,7 +39,9 @@ from ..http.http1_codec import RequestHead, RequestHeads
 from ..http.http1_server import request_of
 from ..http.message import Connection, Headers, Request, Response, Service
 from ..upstream.forward_proxy import destination_of, leads_back, reached
+from .access import authenticated, authorized, refusal
 from .actions import cluster_not_found, router
+from .decisions import Decision, access_decisions, explained_keys, token_decisions
 from .matchers import conditions
 from .policies import policies
 from .router import CompiledRoute, Domain
@@ -122,9 +124,10 @@ class Explanation:
     """What a listener does with a request.
 
     `received` is what the client says, None if it is no request. `request` is the same as routes see it, after
-    `header_changes`; None if it does not get that far. `domain` is the one of `virtual_host` that the request's host
-    found. `route` is the rule that it meets, after those `tried` in vain; then it goes to one of `destinations`, unless
-    `policies`, told in words, have it otherwise. If there are none, `answer` is the client's.
+    `header_changes`; None if it does not get that far. `access` is what tokens and policies decided. `domain` is the
+    one of `virtual_host` that the request's host found. `route` is the rule that it meets, after those `tried` in vain;
+    then it goes to one of `destinations`, unless `policies`, told in words, have it otherwise. If there are none,
+    `answer` is the client's.
     """
 
     listener: Listener
@@ -135,9 +138,15 @@ class Explanation:
     domain: str = ""
     tried: tuple[Tried, ...] = ()
     route: Route | None = None
+    access: tuple[Decision, ...] = ()
     policies: tuple[str, ...] = ()
     destinations: tuple[Destination, ...] = ()
     answer: Answer | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is answered before anybody looks for its route."""
+        return bool(self.access) and self.virtual_host is None and self.answer is not None and self.answer.flags != "NR"
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -145,9 +154,18 @@ class Explanation:
         return () if self.route is None else tuple(condition.text for condition in conditions(self.route.match))
 
 
-def explain(snapshot: Snapshot, listener: Listener, head: bytes, client: SocketAddress = CLIENT) -> Explanation:
-    """What `listener` does with the request whose head, to the empty line, is `head`."""
-    return Explainer(snapshot, listener).explain(head, client)
+def explain(
+    snapshot: Snapshot,
+    listener: Listener,
+    head: bytes,
+    client: SocketAddress = CLIENT,
+    peer_names: tuple[str, ...] = (),
+) -> Explanation:
+    """What `listener` does with the request whose head, to the empty line, is `head`.
+
+    `peer_names` are what the client's verified certificate would call it.
+    """
+    return Explainer(snapshot, listener).explain(head, client, peer_names)
 
 
 class Explainer:
@@ -158,14 +176,17 @@ class Explainer:
         self._clusters = {cluster.name: cluster for cluster in snapshot.clusters}
         context = FilterContext(_only_what_is_certain, _in_no_background, lambda: self._now, _in_no_time)
         self._router = router(listener.http, self._stand_in, lambda: self._chance, context)
+        refuse = refusal(self._router, context)
+        allowed = authorized(listener.http, _uncounted, refuse, self._observed)
+        self._service = authenticated(listener.http, context, explained_keys, refuse, self._decided(allowed))
         self._manager = ConnectionManager(
-            listener.http, self._observed, _Unheard(), Departures(), request_id=lambda: REQUEST_ID
+            listener.http, self._arrived, _Unheard(), Departures(), request_id=lambda: REQUEST_ID
         )
         self._chance = 0.0
         self._now = 0.0
         self._run = _Run()
 
-    def explain(self, head: bytes, client: SocketAddress = CLIENT) -> Explanation:
+    def explain(self, head: bytes, client: SocketAddress = CLIENT, peer_names: tuple[str, ...] = ()) -> Explanation:
         """What becomes of a request; raises `ValueError` if `head` does not end with an empty line."""
         try:
             found = RequestHeads(self._manager.limits).read(head)
@@ -175,30 +196,33 @@ class Explainer:
         if found is None:
             raise ValueError("the head of a request ends with an empty line")
         received, _ = found
-        run = self._run_with(0.0, received, client)
+        names = tuple(name.encode() for name in peer_names)
+        connection = Connection(client.host.encode(), str(client), str(self._listener.address), names)
+        run = self._run_with(0.0, received, connection)
         route = run.found.route if run.found else None
         forwards = isinstance(route.action, RouteAction) if route else False
         return Explanation(
             self._listener,
-            received=_head(self._request(received, client)),
+            received=_head(self._request(received, connection)),
             request=run.seen,
             header_changes=_changes(received.headers, run.headers_seen),
             virtual_host=run.domain.host if run.domain else None,
             domain=run.domain.name if run.domain else "",
             tried=run.tried,
             route=route,
+            access=run.access,
             policies=tuple(policies(self._listener.http, run.domain.host, route)) if run.domain and route else (),
-            destinations=tuple(self._destinations(received, client, route)) if route else (),
+            destinations=tuple(self._destinations(received, connection, route)) if route else (),
             answer=None if forwards else run.answer,
         )
 
-    def _destinations(self, received: RequestHead, client: SocketAddress, route: Route) -> Iterator[Destination]:
+    def _destinations(self, received: RequestHead, connection: Connection, route: Route) -> Iterator[Destination]:
         if not isinstance(route.action, RouteAction):
             return
         total = sum(weighted.weight for weighted in route.action.clusters)
         before = 0
         for weighted in route.action.clusters:
-            run = self._run_with((before + weighted.weight / 2) / total, received, client)
+            run = self._run_with((before + weighted.weight / 2) / total, received, connection)
             before += weighted.weight
             yield self._destination(weighted, total, run)
 
@@ -215,24 +239,41 @@ class Explainer:
             answer=None if sent else run.answer,
         )
 
-    def _run_with(self, chance: float, received: RequestHead, client: SocketAddress) -> _Run:
+    def _run_with(self, chance: float, received: RequestHead, connection: Connection) -> _Run:
         self._chance = chance
         self._now += _LONG_S
         run = self._run = _Run()
-        request = self._request(received, client)
+        request = self._request(received, connection)
         run.response = _completed(self._manager(request))
         run.answer = _answer(run.response, request.flags, request.details)
         return run
 
-    def _request(self, head: RequestHead, client: SocketAddress) -> Request:
-        request = request_of(head, Connection(client.host.encode(), str(client), str(self._listener.address)))
+    def _request(self, head: RequestHead, connection: Connection) -> Request:
+        request = request_of(head, connection)
         request.headers = list(head.headers)  # a head is read once, and its request made for each destination
         return request
+
+    def _arrived(self, request: Request) -> Awaitable[Response]:
+        run = self._run
+        run.seen, run.headers_seen = _head(request), list(request.headers)
+        run.access = tuple(token_decisions(self._listener.http, request))
+        return self._service(request)
+
+    def _decided(self, service: Service) -> Service:
+        """`service`, when a request's tokens have been looked at."""
+        engines = access_decisions(self._listener.http)
+
+        def decided(request: Request) -> Awaitable[Response]:
+            run = self._run
+            run.seen, run.headers_seen = _head(request), list(request.headers)
+            run.access = (*run.access, *engines(request))
+            return service(request)
+
+        return decided
 
     async def _observed(self, request: Request) -> Response:
         """The router, which is asked twice: for what it finds, and for what comes of it."""
         run = self._run
-        run.seen, run.headers_seen = _head(request), list(request.headers)
         run.domain, run.found = self._router.domains.find(request.authority), self._router.find(request)
         run.tried = tuple(_tried(run.domain, run.found, request))
         return await self._router(request)
@@ -268,6 +309,7 @@ class _Run:
     def __init__(self) -> None:
         self.seen: Head | None = None
         self.headers_seen: Headers = []
+        self.access: tuple[Decision, ...] = ()
         self.domain: Domain | None = None
         self.found: CompiledRoute | None = None
         self.tried: tuple[Tried, ...] = ()
@@ -275,6 +317,10 @@ class _Run:
         self.sent: Head | None = None
         self.headers_sent: Headers = []
         self.upstream_headers: Headers = []
+
+
+def _uncounted(decision: str) -> None:
+    """Count nothing of what has not happened."""
 
 
 class _Unheard:

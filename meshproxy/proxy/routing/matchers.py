@@ -12,8 +12,20 @@ from typing import NamedTuple
 
 import re2
 
-from ...snapshot import Exact, HeaderMatcher, Prefix, QueryParameterMatcher, Regex, RouteMatch, StringMatcher
-from ..http.message import Request
+from ...snapshot import (
+    Claim,
+    ClaimMatcher,
+    Exact,
+    HeaderMatcher,
+    Prefix,
+    QueryParameterMatcher,
+    Regex,
+    RouteMatch,
+    StringMatcher,
+    Suffix,
+    ValueMatcher,
+)
+from ..http.message import Request, claim_at
 
 StringTest = Callable[[bytes], bool]
 RequestTest = Callable[[Request, bytes], bool]
@@ -63,6 +75,7 @@ def conditions(match: RouteMatch) -> tuple[Condition, ...]:
         _path_condition(match),
         *map(_header_condition, match.headers),
         *map(_query_parameter_condition, match.query_parameters),
+        *map(_claim_condition, match.claims),
     )
 
 
@@ -90,6 +103,14 @@ def string_test(match: StringMatcher) -> StringTest:
         return lambda text: text.startswith(value)
     fullmatch = compile_regex(match.value).fullmatch
     return lambda text: fullmatch(text) is not None
+
+
+def value_test(match: ValueMatcher) -> StringTest:
+    """Whether a text is like this."""
+    if isinstance(match, Suffix):
+        suffix = match.value.encode()
+        return lambda text: text.endswith(suffix)
+    return string_test(match)
 
 
 def compile_regex(pattern: str) -> re2._Regexp[bytes]:
@@ -195,15 +216,16 @@ def query_parameter(path: bytes, key: bytes) -> bytes | None:
     return None
 
 
-_VERBS: dict[type[StringMatcher] | None, tuple[str, str]] = {
+_VERBS: dict[type[ValueMatcher] | None, tuple[str, str]] = {
     Exact: ("is", "is not"),
+    Suffix: ("ends with", "does not end with"),
     Prefix: ("begins with", "does not begin with"),
     Regex: ("matches", "does not match"),
     None: ("is present", "is absent"),
 }
 
 
-def _verb(match: StringMatcher | None, invert: bool = False) -> str:
+def _verb(match: ValueMatcher | None, invert: bool = False) -> str:
     return _VERBS[None if match is None else type(match)][invert]
 
 
@@ -212,7 +234,7 @@ def string_condition(match: StringMatcher) -> str:
     return f"{_verb(match)}{_quoted(match)}"
 
 
-def _quoted(match: StringMatcher | None) -> str:
+def _quoted(match: ValueMatcher | None) -> str:
     return "" if match is None else f' "{match.value}"'
 
 
@@ -223,3 +245,30 @@ def _given(values: Iterable[bytes]) -> str:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
+
+
+def _claim_condition(matcher: ClaimMatcher) -> Condition:
+    claim, invert = matcher.claim, matcher.invert
+    test = claim_test(claim)
+    wanted = " or ".join(f"{_verb(match, invert)}{_quoted(match)}" for match in claim.values)
+    return Condition(
+        f"claim {'.'.join(claim.path)} {wanted}",
+        lambda request, path: test(request) != invert,
+        lambda request, path: _given(claimed(request, claim.path)),
+    )
+
+
+def claim_test(rule: Claim) -> Callable[[Request], bool]:
+    """Whether a request's token has a claim like this."""
+    path, tests = rule.path, [value_test(match) for match in rule.values]
+    return lambda request: any(test(text) for text in claimed(request, path) for test in tests)
+
+
+def claimed(request: Request, path: Sequence[str]) -> Iterable[bytes]:
+    """A claim that is a text, or the texts of one that is a list."""
+    claim = claim_at(request.claims, path)
+    if isinstance(claim, str):
+        return (claim.encode("utf-8", "surrogatepass"),)
+    if isinstance(claim, list):
+        return [one.encode("utf-8", "surrogatepass") for one in claim if isinstance(one, str)]
+    return ()

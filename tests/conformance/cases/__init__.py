@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..exchanges import Case
 from . import (
     circuit_breakers,
+    access,
     endpoints,
     failures,
     filters,
@@ -35,6 +36,7 @@ CASES: tuple[Case, ...] = (
     *filters.CASES,
     *outliers.CASES,
     *retries.CASES,
+    *access.CASES,
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {
