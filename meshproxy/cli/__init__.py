@@ -8,6 +8,7 @@
 - `ca` is the certificate authority.
 - `fields` tells which fields are honoured.
 - `schema` writes JSON Schema, for editors.
+- `token` makes tokens for development, and looks into any.
 - `serving` is what the commands that serve have in common, `app` the app beside a sidecar.
 - `configuration` reads and checks files, for every command that takes them.
 - `parameters` reads what people type: addresses, ports, durations, labels.
@@ -32,6 +33,7 @@ from .run import run
 from .schema import schema
 from .sidecar import sidecar
 from .test import test
+from .token import token
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -58,3 +60,4 @@ main.add_command(test)
 main.add_command(ca)
 main.add_command(fields)
 main.add_command(schema)
+main.add_command(token)

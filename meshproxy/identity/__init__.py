@@ -1,4 +1,4 @@
-"""Who is everyone? The CA, and how certificates prove identities.
+"""Who is everyone? The CA, how certificates prove identities, and how tokens do.
 
 The words of this package:
 
@@ -11,7 +11,7 @@ The words of this package:
 - `server` is the CA on the network, `client` a workload's side of it, `protocol` what they say to each other.
 - `files` writes whole files or none, `issuance` is the record of what was issued, `renewal` says when it is time.
 - Users show JSON Web Tokens: `jwt` takes one apart and says why it is refused, `jwks` has the keys that sign them, and
-  `issuers` fetches those keys and keeps them fresh.
+  `issuers` fetches those keys and keeps them fresh; `minting` is an issuer for development.
 - `IdentityError` (`errors`) is raised for whatever a person must mend.
 
 Its rules: a chain alone proves nothing, the SPIFFE ID in it does; nobody names their own identity; nothing secret is

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from meshproxy.proxy.filters.rbac import lenient_path
+
 from .compare import Finding, Message, Pair
 
 Explains = Callable[[Pair, Finding], bool]
@@ -322,6 +324,17 @@ def _behind_own_answer(pair: Pair, finding: Finding) -> bool:
         and 1 < len(theirs) < len(ours)
         and not {"connection", "x-envoy-upstream-service-time"} & theirs[-1].headers.keys()
     )
+
+
+def _claim_is_no_header(pair: Pair, finding: Finding) -> bool:
+    return any(one.body.startswith(b"invalid header value for: ") for one in pair.envoy.responses)
+
+
+def _read_otherwise(pair: Pair, finding: Finding) -> bool:
+    """We denied a path that Envoy let pass, and that can be read in another way."""
+    path = _target(pair).partition(b"?")[0]
+    denied = [(one.status, one.body) for one in pair.ours.responses] == [(403, b"RBAC: access denied")]
+    return denied and bool(pair.envoy.received) and lenient_path(path) != path
 
 
 DIFFERENCES = (
@@ -669,6 +682,64 @@ DIFFERENCES = (
         "written as told; requests hang",
         "refused by `check`",
         "where a message ends is not a policy",
+    ),
+    Difference(
+        "deny-readings",
+        "paths of DENY that a server may read otherwise: `//admin`, `/x/..%2fadmin`, `/admin;x`, `/Admin`",
+        "matched as normalised by `BASE`: the request passes",
+        "denied by any of these readings as well",
+        "whoever denies `/admin` means what the server takes for it; ALLOW goes by the path as it is, as in Istio",
+        _read_otherwise,
+    ),
+    Difference(
+        "claim-header",
+        "`outputClaimToHeaders` of a claim with a line's end in it, or another control character",
+        "503 `invalid header value`",
+        "the header is left out",
+        "a user's name must not decide whether his requests fail",
+        _claim_is_no_header,
+    ),
+    Difference(
+        "every-token",
+        "several tokens in one request",
+        "one good one is enough, if it stands before the others",
+        "each has to be valid where it stands",
+        "the app may read the one that nobody has verified",
+    ),
+    Difference(
+        "claim-headers-of-others",
+        "a client's own header of a name in `outputClaimToHeaders` or `outputPayloadToHeader`",
+        "taken away by the rules that are tried, until one finds the token valid; not from preflights",
+        "always taken away",
+        "such a header comes from a verified token or from nobody",
+    ),
+    Difference(
+        "token-bounds",
+        "tokens longer than 16 KiB, or with an `iat` in the future",
+        "taken",
+        "401",
+        "there is a bound whatever the issuer does; nobody has issued a token of tomorrow",
+    ),
+    Difference(
+        "unenforced-policies",
+        "an AuthorizationPolicy or RequestAuthentication whose namespace, selector or reference fits nothing",
+        "without effect",
+        "refused by `check`",
+        "who wrote it believes that it holds",
+    ),
+    Difference(
+        "service-policies",
+        "a policy's `targetRefs` to a Service or ServiceEntry",
+        "enforced by a waypoint",
+        "enforced by the sidecars of its workloads, on its ports",
+        "there are no waypoints, and nothing is let pass for that",
+    ),
+    Difference(
+        "policy-ports",
+        "`ports` and `destination.port` of policies, at a gateway",
+        "the port that the gateway's pod listens on",
+        "the Gateway's own port, wherever `--publish` has it listen",
+        "it is the port in the YAML",
     ),
     Difference(
         "outbound-listeners",

@@ -173,6 +173,7 @@ def _header_value(claim: Any) -> bytes:
             value = str(int(number)) if 0 <= number < 2**64 and number.is_integer() else f"{number:f}"
         case dict() | list():
             text = json.dumps(claim, separators=(",", ":"), ensure_ascii=False)
+            text = text.replace("<", "\\u003c").replace(">", "\\u003e")  # as protobuf writes JSON
             value = base64.b64encode(text.encode("utf-8", "ignore")).decode()
         case _:
             return b""

@@ -40,6 +40,13 @@ CASES: tuple[Case, ...] = (
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {
+    "deny-readings": (
+        "DENY, spelled otherwise / GET //admin",
+        "DENY, spelled otherwise / GET /x/..%2fadmin",
+        "DENY, spelled otherwise / GET /Admin",
+        "DENY, spelled otherwise / GET /admin;x=1",
+    ),
+    "claim-header": ("tokens told upstream / a claim that would end the line",),
     "line-ends": (
         "request lines / bare line feed before",
         "field lines / folded line",
