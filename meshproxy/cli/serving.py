@@ -100,6 +100,7 @@ def refuse_problems(configuration: Configuration) -> None:
 def prepare() -> None:
     """What a serving process needs of its surroundings."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # each fetch of keys would be a line
     # Every proxied connection takes two descriptors, and shells start with 1024.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

@@ -178,6 +178,7 @@ def test_keys_of_no_use_are_passed_over() -> None:
 
 
 def test_a_private_key_in_a_key_set_verifies_as_its_public_half_does() -> None:
+    assert not isinstance(RSA.key, ec.EllipticCurvePrivateKey)
     jwk = pyjwt.algorithms.RSAAlgorithm.to_jwk(RSA.key, as_dict=True)
     KeySet.parse(json.dumps({"keys": [jwk]})).verify(parse(GOOD))
 

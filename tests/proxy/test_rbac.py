@@ -171,7 +171,8 @@ def test_the_most_lenient_reading_of_a_path(path: bytes, reading: bytes) -> None
 
 def _random_rule(chance: random.Random, depth: int = 0) -> AccessRule:
     texts = ["a", "b", "ab", "/a", "/a/b", "/", "me"]
-    match = chance.choice([Exact, Prefix, Suffix])(chance.choice(texts))
+    kinds: list[type[Exact | Prefix | Suffix]] = [Exact, Prefix, Suffix]
+    match = chance.choice(kinds)(chance.choice(texts))
     choices: list[Callable[[], AccessRule]] = [
         lambda: UrlPath(match),
         lambda: RequestHeader("x-h", match),
@@ -179,6 +180,8 @@ def _random_rule(chance: random.Random, depth: int = 0) -> AccessRule:
         lambda: Claim(("sub",), (match, Exact("b"))),
         lambda: DirectRemoteIp(f"10.0.0.{chance.randrange(4)}/{chance.choice([30, 31, 32])}"),
         lambda: Authenticated(match),
+        lambda: Authenticated(Regex(chance.choice([".*", ".*b", "/.+", "nobody"]))),
+        lambda: UriTemplate(chance.choice(["/*", "/a/*", "/a/**", "/**", "/b"])),
         lambda: AnyRequest(),
     ]
     if depth < 3:

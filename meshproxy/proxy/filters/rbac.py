@@ -336,7 +336,8 @@ def _any_of(rules: Sequence[AccessRule], readings: _Readings) -> Callable[[Reque
 
 
 _Key = tuple[str | int, object]
-"""A way to be alike, and with what: `("is", b"/a")`, `("begins", b"/a")`, or a network's bits and the network."""
+"""A way to be alike, and with what: `("is", b"/a")`, `("begins", b"/a")`, `("like", b".*")` for peers, or the bits of a
+network and the network."""
 _Needs = dict["_Dimension", frozenset[_Key]]
 """What a rule needs, in each dimension: one of these keys."""
 
@@ -357,6 +358,12 @@ class _Index:
             dimension = min(one, key=lambda known: sum(popularity[known, key] for key in one[known]))
             for way, value in one[dimension]:
                 self._filed.setdefault(dimension, {}).setdefault(way, {}).setdefault(value, []).append(place)
+        peers = self._filed.get(_Dimension("peer"), {}).get("like", {})
+        patterns = [(compile_regex(str(pattern, "utf-8")), places) for pattern, places in peers.items()]  # type: ignore[call-overload]
+        # Few peers call, and each again and again.
+        self._like = lru_cache(maxsize=1024)(
+            lambda peer: [place for regex, places in patterns if regex.fullmatch(peer) for place in places]
+        )
         for dimension, ways in self._filed.items():
             prefixes: Iterable[object] = ways.get("begins", ())
             self._lengths[dimension] = sorted({len(one) for one in prefixes if isinstance(one, bytes)})
@@ -372,6 +379,8 @@ class _Index:
                     elif way == "begins":
                         for length in self._lengths[dimension]:
                             found += filed.get(text[:length], ()) if length <= len(text) else ()
+                    elif way == "like":
+                        found += self._like(text)
                     elif isinstance(way, int):
                         found += filed.get(_network(text, way), ())
         return sorted({*found, *self._always}) if found else self._always
@@ -410,10 +419,15 @@ def _needs(rule: AccessRule) -> _Needs:
             return _needs_of_one(rules)
         case UrlPath(match):
             return _alike(_Dimension("path"), (match, _lower(match)))
+        case UriTemplate(template):
+            start = Prefix(template.partition("*")[0])
+            return _alike(_Dimension("path"), (start, _lower(start)))
         case RequestHeader(":authority", match, True) if match is not None:
             return _alike(_Dimension("host"), (_lower(match),))
         case RequestHeader(name, match, False) if match is not None:
             return _alike(_Dimension("header", name), (match,))
+        case Authenticated(Regex(pattern)):
+            return {_Dimension("peer"): frozenset((("like", pattern.encode()),))}
         case Authenticated(match):
             return _alike(_Dimension("peer"), (match,))
         case Claim(path, values):

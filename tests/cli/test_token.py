@@ -1,0 +1,110 @@
+"""`meshproxy token`, and `explain` with what it makes: whose token it is, and which policy decides."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from ..mesh.support import GATEWAY, service_entry, virtual_service
+from ..mesh.test_access import APP, policy
+from .support import meshproxy
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return tmp_path / "keys" / "issuer.pem"
+
+
+def mint(key: Path, *more: str) -> str:
+    made = meshproxy("token", "mint", "--key", key, "--issuer", "test", "--subject", "alice", *more)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+def test_a_token_is_made_and_verified_by_its_issuers_key_set(key: Path, tmp_path: Path) -> None:
+    token = mint(key, "--audience", "shop", "--claim", 'groups=["dev"]')
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(meshproxy("token", "jwks", "--key", key).stdout)
+
+    told = meshproxy("token", "inspect", "--jwks", jwks, stdin=token)
+
+    assert told.returncode == 0
+    assert 'groups: ["dev"]' in told.stdout
+    assert "signature verified" in told.stdout
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert "d" not in json.loads(jwks.read_text())["keys"][0]
+
+
+def test_a_token_of_another_issuer_and_one_that_is_none_are_told(key: Path, tmp_path: Path) -> None:
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(meshproxy("token", "jwks", "--key", tmp_path / "other.pem").stdout)
+
+    other = meshproxy("token", "inspect", "--jwks", jwks, stdin=mint(key))
+    none = meshproxy("token", "inspect", "nonsense")
+
+    assert (other.returncode, none.returncode) == (1, 1)
+    assert "Jwks doesn't have key to match kid or alg from Jwt" in other.stderr
+    assert "Jwt is not in the form" in none.stderr
+
+
+def test_a_key_that_is_none_is_told(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("hush")
+    told = meshproxy("token", "jwks", "--key", bad)
+    assert told.returncode == 2
+    assert f"cannot use the key {bad}" in told.stderr
+    assert "hush" not in told.stderr
+
+
+def test_explain_tells_which_policy_decides_and_why(key: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(mint(key))
+    jwks = meshproxy("token", "jwks", "--key", key).stdout.strip()
+    files = tmp_path / "mesh.yaml"
+    documents = (
+        GATEWAY,
+        virtual_service("- route: [{destination: {host: a}}]"),
+        service_entry("a"),
+        policy(
+            "keys",
+            f"{{jwtRules: [{{issuer: test, jwks: '{jwks}'}}]}}",
+            namespace="istio-system",
+            kind="RequestAuthentication",
+        ),
+        policy("no", "{action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}", namespace="istio-system"),
+        policy("yes", "{rules: [{from: [{source: {requestPrincipals: [test/alice]}}]}]}", namespace="istio-system"),
+    )
+    files.write_text("\n---\n".join(documents))
+
+    def explain(path: str, *more: str) -> tuple[int, str]:
+        told = meshproxy("explain", "-f", files, "GET", f"http://example.com{path}", *more)
+        return told.returncode, told.stdout + told.stderr
+
+    allowed, admin, nobody = explain("/", "--token", f"@{token}"), explain("/admin"), explain("/")
+
+    assert (allowed[0], admin[0], nobody[0]) == (0, 1, 1), allowed
+    assert "a token of test for alice" in allowed[1]
+    assert 'allowed by ns[istio-system]-policy[yes]-rule[0]: claim iss "test" and claim sub "alice"' in allowed[1]
+    assert 'denied by ns[istio-system]-policy[no]-rule[0]: path "/admin"' in admin[1]
+    assert "403 rbac_access_denied_matched_policy" in admin[1]
+    assert 'not by ns[istio-system]-policy[yes]-rule[0]: not claim iss "test"' in nobody[1]
+    assert f"{files}:" in nobody[1]
+    assert token.read_text() not in allowed[1]
+
+
+def test_explain_asks_a_sidecar_about_what_comes_to_it(tmp_path: Path) -> None:
+    files = tmp_path / "mesh.yaml"
+    only_web = "{rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/web]}}]}]}"
+    files.write_text("\n---\n".join((APP, policy("web", only_web))))
+    question = ("explain", "-f", files, "--workload", "app-1", "--inbound", "GET", "http://app:8080/")
+
+    nobody, web = meshproxy(*question), meshproxy(*question, "--as", "spiffe://cluster.local/ns/default/sa/web")
+    which = meshproxy(*question[:-1], "http://app/")
+
+    assert (nobody.returncode, web.returncode, which.returncode) == (1, 0, 2)
+    assert "denied: there are policies that allow, and none allows this" in nobody.stdout
+    assert "allowed by ns[default]-policy[web]-rule[0]" in web.stdout
+    assert "it is called on 8080, 8081" in which.stderr
