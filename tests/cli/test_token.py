@@ -74,8 +74,8 @@ def test_explain_tells_which_policy_decides_and_why(key: Path, tmp_path: Path) -
             namespace="istio-system",
             kind="RequestAuthentication",
         ),
-        policy("no", "{action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}", namespace="istio-system"),
-        policy("yes", "{rules: [{from: [{source: {requestPrincipals: [test/alice]}}]}]}", namespace="istio-system"),
+        policy("deny", "{action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}", namespace="istio-system"),
+        policy("permit", "{rules: [{from: [{source: {requestPrincipals: [test/alice]}}]}]}", namespace="istio-system"),
     )
     files.write_text("\n---\n".join(documents))
 
@@ -87,10 +87,10 @@ def test_explain_tells_which_policy_decides_and_why(key: Path, tmp_path: Path) -
 
     assert (allowed[0], admin[0], nobody[0]) == (0, 1, 1), allowed
     assert "a token of test for alice" in allowed[1]
-    assert 'allowed by ns[istio-system]-policy[yes]-rule[0]: claim iss "test" and claim sub "alice"' in allowed[1]
-    assert 'denied by ns[istio-system]-policy[no]-rule[0]: path "/admin"' in admin[1]
+    assert 'allowed by ns[istio-system]-policy[permit]-rule[0]: claim iss "test" and claim sub "alice"' in allowed[1]
+    assert 'denied by ns[istio-system]-policy[deny]-rule[0]: path "/admin"' in admin[1]
     assert "403 rbac_access_denied_matched_policy" in admin[1]
-    assert 'not by ns[istio-system]-policy[yes]-rule[0]: not claim iss "test"' in nobody[1]
+    assert 'not by ns[istio-system]-policy[permit]-rule[0]: not claim iss "test"' in nobody[1]
     assert f"{files}:" in nobody[1]
     assert token.read_text() not in allowed[1]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..exchanges import Case
 from . import (
-    circuit_breakers,
     access,
+    circuit_breakers,
     endpoints,
     failures,
     filters,
