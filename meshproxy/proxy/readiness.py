@@ -8,7 +8,8 @@ for the set: one wait for all sockets on which something has come meanwhile. Mea
 Rules:
 
 1. An edge is told once. What it said stays in `Waiter.ready` until a read has come short or would have blocked.
-2. A hang-up may be told together with data before it, and never again: `Waiter.hung_up` stays.
+2. A hang-up may be told together with data before it, and never again: `Waiter.hung_up` stays. Urgent data, too, is
+   told once, and a read comes short before it whatever is behind: it counts as a hang-up.
 3. One task at a time waits for a socket.
 """
 
@@ -86,7 +87,7 @@ class Edges:
 
     def add(self, waiter: Waiter) -> None:
         self._waiters[waiter.fd] = waiter
-        self._epoll.register(waiter.fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+        self._epoll.register(waiter.fd, select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET)
 
     def wait(self, waiter: Waiter) -> Awaitable[None]:
         if waiter.ready:
@@ -103,7 +104,7 @@ class Edges:
             waiter.task = None
 
     async def _run(self) -> None:
-        hang_up = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+        hang_up = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
         waiters = self._waiters
         with self._epoll as edges:
             while True:

@@ -72,6 +72,20 @@ async def test_the_end_behind_the_last_bytes_is_seen_as_often_as_asked_for(
     near.close()
 
 
+async def test_what_comes_behind_urgent_data_is_received(pair: tuple[Transport, socket.socket]) -> None:
+    near, far = pair
+    with far:
+        far.send(b"before ")
+        far.send(b"!", socket.MSG_OOB)
+        far.send(b"behind")
+        await trio.testing.wait_all_tasks_blocked()
+        received = b""
+        with trio.fail_after(5):
+            while received != b"before behind":
+                received += await near.receive()
+    near.close()
+
+
 async def test_a_reset_is_a_loss(pair: tuple[Transport, socket.socket]) -> None:
     near, far = pair
     far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
