@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
+import trio
 
 from meshproxy.snapshot import DirectResponseAction, Route, RouteMatch
 
@@ -93,6 +96,26 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
         await client.send(b"".join(b"GET /%d HTTP/1.1\r\nhost: h\r\n\r\n" % number for number in range(3)))
         assert [(await client.response()).body for _ in range(3)] == [b"0", b"1", b"2"]
         assert [line.path for line in await proxy.logged(3)] == ["/0", "/1", "/2"]
+
+
+async def test_a_client_that_pipelines_does_not_keep_others_waiting() -> None:
+    served = [0]
+
+    async def other() -> None:
+        while True:
+            served.append(len(running.log_lines))
+            await trio.lowlevel.checkpoint()
+
+    async with backend() as server, gateway(snapshot(server, routes=[NOT_FOUND])) as running:
+        client = await running.client()
+        await client.send(GET * 20)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            for _ in range(20):
+                assert (await client.response()).status == 404
+            nursery.cancel_scope.cancel()
+    # Of two tasks that take turns, one can have two between the same two of the other's.
+    assert max(after - before for before, after in pairwise(served)) <= 2
 
 
 async def test_a_request_pipelined_behind_a_body_is_served_after_it() -> None:

@@ -134,6 +134,9 @@ class Http1ServerConnection(Http1Connection):
             self._idle_since = None
             if not self.buffer:
                 return False
+        else:
+            # What a client has said ahead may be answered without a wait: it must not keep the others waiting.
+            await trio.lowlevel.checkpoint()
         try:
             head, end = self._heads.read(self.buffer) or await self._rest_of_head()
         except Failure as failure:
