@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -77,7 +76,7 @@ def test_a_token_expires_and_is_forgotten_then(authority: Authority) -> None:
     assert len(list((authority.directory / "tokens").iterdir())) == 1
 
 
-@pytest.mark.parametrize("token", ["", "x", "../ca-key.pem", "é", "a" * 10_000, secrets.token_urlsafe(32)])
+@pytest.mark.parametrize("token", ["", "x", "../ca-key.pem", "é", "a" * 10_000, "Q" * 43])
 def test_a_token_that_was_never_made_is_refused(authority: Authority, token: str) -> None:
     assert refusal(authority, token=token) == (
         401,
