@@ -90,6 +90,12 @@ class DestinationRules:
                 return merge(visible)
         return None
 
+    def findable(self, hostname: str, service_namespace: str, proxy_namespace: str) -> list[MergedRule]:
+        """What `find` finds for one workload or another."""
+        selectors = [selector_of(rule) for rule in _best(self._own, proxy_namespace, hostname)]
+        each = (self.find(hostname, service_namespace, proxy_namespace, labels) for labels in (None, *selectors))
+        return [rule for rule in each if rule is not None]
+
 
 def visibility_of(rule: Resource[DestinationRule]) -> Visibility:
     """Who sees a rule."""
@@ -97,18 +103,24 @@ def visibility_of(rule: Resource[DestinationRule]) -> Visibility:
     return Visibility.of(export_to, rule.namespace)
 
 
+def selector_of(rule: Resource[DestinationRule]) -> Mapping[str, str] | None:
+    """The labels of the workloads that a rule is for; None for all."""
+    selector = rule.spec.workload_selector
+    return None if selector is None else selector.match_labels
+
+
 def _for_workload(rules: Rules, labels: Mapping[str, str] | None) -> Rules:
     """Those of one host's rules that hold for a workload; the ones with a selector come first."""
     for rule in rules:
-        selector = rule.spec.workload_selector
-        if selector is not None and labels is not None and selects(selector.match_labels, labels):
+        selector = selector_of(rule)
+        if selector is not None and labels is not None and selects(selector, labels):
             private = Visibility.of((".",), rule.namespace)
-            return [one for one in rules if one.spec.workload_selector == selector or _is_for_all(one, private)]
-    return [rule for rule in rules if rule.spec.workload_selector is None]
+            return [one for one in rules if selector_of(one) == selector or _is_for_all(one, private)]
+    return [rule for rule in rules if selector_of(rule) is None]
 
 
 def _is_for_all(rule: Resource[DestinationRule], visibility: Visibility) -> bool:
-    return rule.spec.workload_selector is None and visibility_of(rule) == visibility
+    return selector_of(rule) is None and visibility_of(rule) == visibility
 
 
 def merge(rules: Rules) -> MergedRule:

@@ -6,7 +6,7 @@ import pytest
 
 from meshproxy.snapshot import Cluster
 
-from .support import GATEWAY, only_cluster, snapshot_of, virtual_service
+from .support import GATEWAY, only_cluster, problems_of, snapshot_of, virtual_service
 
 WORLD = """
 apiVersion: networking.istio.io/v1
@@ -177,6 +177,17 @@ def test_beside_a_rule_for_single_workloads_others_hold_if_they_are_as_private()
     shared = rule(f"trafficPolicy: {RANDOM}", name="shared", namespace=HOME)
     assert of_gateway({"app": "web"}, selected, private).lb_policy == "RANDOM"
     assert of_gateway({"app": "web"}, selected, shared).lb_policy == "LEAST_REQUEST"
+
+
+def test_the_subsets_of_a_rule_for_single_workloads_are_found_by_check() -> None:
+    subsets = "subsets: [{name: v1, labels: {version: v1}}]"
+    rules = [
+        rule(f"workloadSelector: {{matchLabels: {{app: {app}}}}}, {subsets}", name=app, namespace=HOME)
+        for app in ("web", "batch")
+    ]
+    destination = "{host: a.prod.svc.cluster.local, subset: v1, port: {number: 80}}"
+    service = virtual_service(f"- route: [{{destination: {destination}}}]", spec="gateways: [mesh]")
+    assert not problems_of(WORLD, service.replace("{name: vs}", f"{{name: vs, namespace: {HOME}}}"), *rules)
 
 
 HOME = "edge"

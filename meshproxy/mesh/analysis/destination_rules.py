@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...resources import DestinationRule, Problem, Resource, Subset
 from ..advice import listed
-from ..destination_rules import visibility_of
+from ..destination_rules import selector_of, visibility_of
 from ..names import fqdn
 from ..registry import Service
 from .scope import Scope, host_advice
@@ -54,13 +54,14 @@ def _nobody(subset: Subset, services: list[Service]) -> str:
 
 
 def repeated_subsets(scope: Scope) -> Iterator[Problem]:
-    """A subset that an older rule of the same host and namespace defines, so that this one is ignored."""
+    """A subset that an older rule of the same host, namespace and workloads defines, so that this one is ignored."""
     known: defaultdict[tuple[str, str, str], list[Resource[DestinationRule]]] = defaultdict(list)
     for rule in scope.mesh.of(DestinationRule):
         host = fqdn(rule.spec.host, rule.namespace)
         for place, subset in enumerate(rule.spec.subsets):
             namesakes = known[rule.namespace, host, subset.name]
-            elder = next((r for r in namesakes if visibility_of(r).overlaps(visibility_of(rule))), None)
+            alike = [r for r in namesakes if selector_of(r) == selector_of(rule)]
+            elder = next((r for r in alike if visibility_of(r).overlaps(visibility_of(rule))), None)
             namesakes.append(rule)
             if elder is not None:
                 message = f"{elder.id} has a subset {subset.name!r} of {host} too, and only that counts; rename one"

@@ -93,9 +93,8 @@ def _service(scope: Scope, placed: PlacedDestination) -> Service | None:
 
 
 def _rules(scope: Scope, placed: PlacedDestination, service: Service) -> list[MergedRule]:
-    find = scope.mesh.destination_rules.find
-    found = (find(service.hostname, service.namespace, viewer) for viewer in _viewers(scope, placed))
-    return [rule for rule in found if rule is not None]
+    findable, viewers = scope.mesh.destination_rules.findable, _viewers(scope, placed)
+    return [rule for viewer in viewers for rule in findable(service.hostname, service.namespace, viewer)]
 
 
 def _unknown_host(scope: Scope, placed: PlacedDestination) -> Iterator[Problem]:
