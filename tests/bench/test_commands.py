@@ -97,3 +97,10 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are() -> None:
     finished = bench("proxies", "--only", "squid")
     assert finished.returncode == 2
     assert all(peer.name.lower() in finished.stderr for peer in PEERS)
+
+
+@pytest.mark.parametrize("option", ["--json", "--chart"])
+def test_that_a_result_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path, option: str) -> None:
+    finished = bench("proxies", option, tmp_path / "missing" / "out")
+    assert finished.returncode == 2
+    assert "is no folder" in finished.stderr
