@@ -20,7 +20,7 @@ from ..http.failures import (
     Failure,
     Kind,
 )
-from ..http.message import Headers, Response, header
+from ..http.message import Headers, Response, header, name_of
 
 _NOT_CONNECTED = frozenset((CONNECTION_FAILURE, CONNECTION_TIMEOUT))
 _RESET = _NOT_CONNECTED | {CONNECTION_TERMINATION, PROTOCOL_ERROR, PER_TRY_TIMEOUT}
@@ -65,7 +65,16 @@ NO_RETRIES = RetryPolicy((), 0)
 class RetryRules:
     """A retry policy, compiled. Its decisions are about one outcome of a try, and know nothing of those before it."""
 
-    __slots__ = ("_failures", "_grpc_statuses", "_names", "_rate_limited", "_statuses", "count_attempts", "policy")
+    __slots__ = (
+        "_failures",
+        "_grpc_statuses",
+        "_heeded",
+        "_names",
+        "_rate_limited",
+        "_statuses",
+        "count_attempts",
+        "policy",
+    )
 
     def __init__(
         self, policy: RetryPolicy, count_attempts: bool = False, retriable_headers: Iterable[bytes] = ()
@@ -81,6 +90,7 @@ class RetryRules:
         self._grpc_statuses = frozenset(GRPC_STATUSES[one] for one in on & GRPC_STATUSES.keys())
         self._names = frozenset(retriable_headers) if "retriable-headers" in on else frozenset[bytes]()
         self._rate_limited = "envoy-ratelimited" in on
+        self._heeded = self._names | {_GRPC_STATUS, _RATE_LIMITED}
 
     def failed(self, failure: Failure) -> bool:
         """Whether a try that came to no response is to be followed by another."""
@@ -89,6 +99,8 @@ class RetryRules:
     def answered(self, response: Response) -> bool:
         """Whether a response is to be thrown away for another try. One that was rate limited has its own condition."""
         wanted = response.status in self._statuses
+        if self._heeded.isdisjoint(map(name_of, response.headers)):
+            return wanted
         for name, value in response.headers:
             if name == _GRPC_STATUS:
                 wanted = wanted or value in self._grpc_statuses
