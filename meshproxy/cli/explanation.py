@@ -226,6 +226,11 @@ def _limits(cluster: Cluster) -> Iterator[str]:
     ):
         if limit is not None:
             yield told.format(limit)
+    budget = breakers.retry_budget
+    if budget is not None:
+        yield f"{budget.budget_percent:g} % of the requests as retries, or {budget.min_retry_concurrency}"
+    elif breakers.max_retries is not None:
+        yield f"{breakers.max_retries} retries"
 
 
 def _subset(cluster: str) -> str:

@@ -342,3 +342,19 @@ def test_tells_a_clusters_limits() -> None:
     assert f"    at most {limits}\n" in told
     breakers = shown["destinations"][0]["circuit_breakers"]
     assert (breakers["max_connections"], breakers["max_pending_requests"], breakers["max_requests"]) == (100, 50, 100)
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("connectionPool: {http: {maxRetries: 7}}", "7 retries"),
+        ("retryBudget: {percent: 12.5}", "12.5 % of the requests as retries, or 3"),
+    ],
+)
+def test_tells_how_many_retries_there_may_be(tmp_path: Path, policy: str, told: str) -> None:
+    for file in QUICKSTART.glob("*.yaml"):
+        (tmp_path / file.name).write_text(
+            file.read_text().replace("    loadBalancer:", f"    {policy}\n    loadBalancer:")
+        )
+
+    assert f"    at most {told}\n" in meshproxy("explain", "-f", tmp_path, "GET", "http://localhost/reviews").stdout

@@ -451,6 +451,27 @@ DIFFERENCES = (
         _second_try,
     ),
     Difference(
+        "grpc-not-post",
+        "`grpc-timeout` of a request that is no POST",
+        "heeded where its content type is gRPC's",
+        "passed on",
+        "gRPC is POST; no other request is looked at for it",
+    ),
+    Difference(
+        "inbound-grpc-timeout",
+        "`grpc-timeout` at the sidecar of the workload that is called",
+        "ends the stream by Envoy's `max_stream_duration`",
+        "504 UT, as anywhere else",
+        "one way to run out of time is enough",
+    ),
+    Difference(
+        "retry-overrun",
+        "a body that outgrows what is kept while a retry waits",
+        "507, though the upstream could have had it",
+        "nothing more is read meanwhile",
+        "the client waits instead",
+    ),
+    Difference(
         "trailers",
         "trailers",
         "dropped unless enabled",

@@ -22,6 +22,10 @@ def match(text: str) -> str:
     return rule(f"match: [{{{text}}}], {ROUTE}")
 
 
+def retries(text: str) -> str:
+    return rule(f"{ROUTE}, retries: {text}")
+
+
 def fault(text: str) -> str:
     return rule(f"{ROUTE}, fault: {text}")
 
@@ -252,6 +256,22 @@ def test_this_is_accepted(complaints: Complaints, spec: str) -> None:
         (match("sourceLabels: {a: b c}"), "http[0].match[0].sourceLabels.a", "is not a label value"),
         (match("port: 65536"), "http[0].match[0].port", "the most is 65535"),
         (match("ignoreUriCase: 'true'"), "http[0].match[0].ignoreUriCase", "remove the quotes"),
+        (rule(f"{ROUTE}, timeout: 5"), "http[0].timeout", "5 has no unit"),
+        (rule(f"{ROUTE}, timeout: 1us"), "http[0].timeout", "at least 1ms"),
+        (rule(f"{ROUTE}, timeout: 1.5ms"), "http[0].timeout", "exact to the millisecond"),
+        (retries("{attempts: -1}"), "http[0].retries.attempts", "the least is 0"),
+        (retries("{attempts: 1, perTryTimeout: 0s}"), "http[0].retries.perTryTimeout", "at least 1ms"),
+        (retries("{attempts: 1, backoff: 5}"), "http[0].retries.backoff", "5 has no unit"),
+        (retries("{attempts: 1, retryOn: '5xx, 503'}"), "http[0].retries.retryOn", "' 503' is no condition"),
+        (retries("{attempts: 1, retryOn: often}"), "http[0].retries.retryOn", "'often' is no condition"),
+        (retries("{attempts: 1, retryOn: '999'}"), "http[0].retries.retryOn", "'999' is no condition"),
+        (retries("{retryOn: 5xx}"), "http[0].retries.retryOn", "without attempts there are no retries"),
+        (retries("{perTryTimeout: 1s}"), "http[0].retries.perTryTimeout", "without attempts there are no retries"),
+        (
+            retries("{attempts: 0, retryRemoteLocalities: false}"),
+            "http[0].retries.retryRemoteLocalities",
+            "without attempts there are no retries",
+        ),
         (fault("{}"), "http[0].fault", "injects no fault; give delay or abort"),
         (fault("{delay: {percent: 1}}"), "http[0].fault.delay", "says not how long; give fixedDelay"),
         (fault("{delay: {fixedDelay: 5}}"), "http[0].fault.delay.fixedDelay", "5 has no unit"),
