@@ -173,7 +173,7 @@ CASES = (
     ),
     _rule("retries: {attempts: 0}", _always(_post(), _CLOSES, "closed"), _always(get("/"), _UNAVAILABLE)),
     _rule(
-        "timeout: 200ms",
+        "timeout: 400ms",
         get("/"),
         _always(_post(), _HANGS, "hangs"),
         _always(_post(), _STALLS, "stalls in the body"),
@@ -181,14 +181,14 @@ CASES = (
         *(_grpc_timeout(value) for value in ("100m", "1S", "0m", "")),
     ),
     _rule(
-        "timeout: 5s, retries: {attempts: 1, perTryTimeout: 100ms, retryOn: 5xx, backoff: 1ms}",
+        "timeout: 5s, retries: {attempts: 1, perTryTimeout: 400ms, retryOn: 5xx, backoff: 1ms}",
         _always(_post(), _HANGS, "hangs"),
         _first(_post(), _HANGS, name="hangs once"),
         _first(_call(), _HANGS, name="gRPC hangs once"),
-        _always(get("/", name="slow body"), replace(_STALLS, pause_s=0.2)),
+        _always(get("/", name="slow body"), replace(_STALLS, pause_s=0.6)),
     ),
-    _rule("retries: {attempts: 1, perTryTimeout: 100ms, retryOn: connect-failure}", _always(_post(), _HANGS, "hangs")),
-    _rule("timeout: 100ms, retries: {attempts: 1, perTryTimeout: 100ms, retryOn: 5xx}", _always(_post(), _HANGS)),
+    _rule("retries: {attempts: 1, perTryTimeout: 400ms, retryOn: connect-failure}", _always(_post(), _HANGS, "hangs")),
+    _rule("timeout: 400ms, retries: {attempts: 1, perTryTimeout: 400ms, retryOn: 5xx}", _always(_post(), _HANGS)),
     _rule(
         "headers: {request: {set: {x-envoy-retry-on: 5xx, x-envoy-max-retries: '3', "
         "x-envoy-upstream-rq-timeout-ms: '9', x-envoy-expected-rq-timeout-ms: '7'}}}",
