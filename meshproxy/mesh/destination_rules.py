@@ -56,8 +56,8 @@ class DestinationRules:
     that has a rule for the host, by longest match, decides alone. A proxy of the root namespace takes no rule
     for its own there that all the mesh shares: an ingress gateway would never see the services' rules.
 
-    A rule with a workload selector is for clients of its own namespace alone. Where one selects the proxy, those
-    without hold beside it only if they are as private as it is.
+    Of one host's rules those act as one that are exported alike, see `together`; of others the youngest counts. A
+    rule with a workload selector is for clients of its own namespace alone, and goes before those without.
     """
 
     def __init__(self, rules: Iterable[Resource[DestinationRule]]) -> None:
@@ -82,12 +82,11 @@ class DestinationRules:
         Without labels it is the rule for what comes in, of which workload selectors do not speak.
         """
         if rules := _best(self._own, proxy_namespace, hostname):
-            rules = _for_workload(rules, labels)
-            return merge(rules) if rules else None
+            acting = together(rules, proxy_namespace, labels)
+            return merge(acting) if acting else None
         for namespace in (service_namespace, ROOT_NAMESPACE):
-            rules = _best(self._exported, namespace, hostname)
-            if visible := [rule for rule in rules if visibility_of(rule).includes(proxy_namespace)]:
-                return merge(visible)
+            if acting := together(_best(self._exported, namespace, hostname), proxy_namespace):
+                return merge(acting)
         return None
 
     def findable(self, hostname: str, service_namespace: str, proxy_namespace: str) -> list[MergedRule]:
@@ -109,18 +108,27 @@ def selector_of(rule: Resource[DestinationRule]) -> Mapping[str, str] | None:
     return None if selector is None else selector.match_labels
 
 
-def _for_workload(rules: Rules, labels: Mapping[str, str] | None) -> Rules:
-    """Those of one host's rules that hold for a workload; the ones with a selector come first."""
-    for rule in rules:
+def together(rules: Rules, namespace: str, labels: Mapping[str, str] | None = None) -> Rules:
+    """Those of one host's and namespace's rules that act as one for a workload with `labels` in `namespace`.
+
+    Those with a selector come first, then the oldest. Rules join the first one that is exported alike, or to fewer
+    namespaces than they are; where several do not join, the last counts. Other than in Istio, none is lost by joining
+    one that it is exported further than, or one for single workloads.
+    """
+    visible = [rule for rule in rules if visibility_of(rule).includes(namespace)]
+    for rule in visible:
         selector = selector_of(rule)
         if selector is not None and labels is not None and selects(selector, labels):
-            private = Visibility.of((".",), rule.namespace)
-            return [one for one in rules if selector_of(one) == selector or _is_for_all(one, private)]
-    return [rule for rule in rules if selector_of(rule) is None]
+            return [one for one in visible if selector_of(one) in (selector, None) and joins(one, rule)]
+    for_all = [rule for rule in visible if selector_of(rule) is None]
+    heads = [n for n, rule in enumerate(for_all) if not any(joins(rule, elder) for elder in for_all[:n])]
+    return [rule for rule in for_all[heads[-1] :] if joins(rule, for_all[heads[-1]])] if heads else ()
 
 
-def _is_for_all(rule: Resource[DestinationRule], visibility: Visibility) -> bool:
-    return selector_of(rule) is None and visibility_of(rule) == visibility
+def joins(rule: Resource[DestinationRule], elder: Resource[DestinationRule]) -> bool:
+    """Whether a rule adds to an older one of the same host and namespace, as far as exporting goes."""
+    mine, its = visibility_of(rule), visibility_of(elder)
+    return mine == its or (bool(its.namespaces) and mine.namespaces >= its.namespaces)
 
 
 def merge(rules: Rules) -> MergedRule:

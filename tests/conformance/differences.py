@@ -692,10 +692,10 @@ DIFFERENCES = (
     ),
     Difference(
         "export-to",
-        "DestinationRules of one host with different `exportTo`",
-        "the first to be seen decides which subsets exist",
-        "all that the proxy may see are merged",
-        "no subset is lost",
+        "a DestinationRule that joins an older one of its host, because it is exported at least as far",
+        "where it is exported further, or the other is for single workloads, it counts no more",
+        "it still holds where the older one does not",
+        "no rule is lost without a word",
     ),
     Difference(
         "framing-changes",

@@ -175,8 +175,32 @@ def test_beside_a_rule_for_single_workloads_others_hold_if_they_are_as_private()
     selected = rule("workloadSelector: {matchLabels: {app: web}}, subsets: [{name: v1}]", namespace=HOME)
     private = rule(f"exportTo: ['.'], trafficPolicy: {RANDOM}", name="private", namespace=HOME)
     shared = rule(f"trafficPolicy: {RANDOM}", name="shared", namespace=HOME)
+    wider = rule(f"exportTo: ['.', prod], trafficPolicy: {RANDOM}", name="wider", namespace=HOME)
     assert of_gateway({"app": "web"}, selected, private).lb_policy == "RANDOM"
+    assert of_gateway({"app": "web"}, selected, wider).lb_policy == "RANDOM"
     assert of_gateway({"app": "web"}, selected, shared).lb_policy == "LEAST_REQUEST"
+    assert of_gateway({"app": "other"}, selected, private).lb_policy == "RANDOM"
+
+
+@pytest.mark.parametrize(
+    ("elder", "younger", "policy"),
+    [
+        ("'*'", "'*'", "RANDOM"),
+        ("'*'", ".", "ROUND_ROBIN"),
+        ("., client", ".", "ROUND_ROBIN"),
+        (".", "., client", "RANDOM"),
+        ("client", "., client", "ROUND_ROBIN"),
+        ("., client", "'*'", "ROUND_ROBIN"),
+    ],
+)
+def test_a_younger_rule_adds_to_an_older_one_that_is_exported_alike_and_else_stands_in_for_it(
+    elder: str, younger: str, policy: str
+) -> None:
+    rules = (
+        rule(f"exportTo: [{elder}], trafficPolicy: {RANDOM}", name="elder"),
+        rule(f"exportTo: [{younger}], trafficPolicy: {ROUND_ROBIN}", name="younger"),
+    )
+    assert cluster(*rules, namespace="prod").lb_policy == policy
 
 
 def test_the_subsets_of_a_rule_for_single_workloads_are_found_by_check() -> None:

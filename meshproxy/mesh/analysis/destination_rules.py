@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...resources import DestinationRule, Problem, Resource, Subset
 from ..advice import listed
-from ..destination_rules import selector_of, visibility_of
+from ..destination_rules import joins, selector_of
 from ..names import fqdn
 from ..registry import Service
 from .scope import Scope, host_advice
@@ -61,7 +61,7 @@ def repeated_subsets(scope: Scope) -> Iterator[Problem]:
         for place, subset in enumerate(rule.spec.subsets):
             namesakes = known[rule.namespace, host, subset.name]
             alike = [r for r in namesakes if selector_of(r) == selector_of(rule)]
-            elder = next((r for r in alike if visibility_of(r).overlaps(visibility_of(rule))), None)
+            elder = next((r for r in alike if joins(rule, r)), None)
             namesakes.append(rule)
             if elder is not None:
                 message = f"{elder.id} has a subset {subset.name!r} of {host} too, and only that counts; rename one"
