@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from meshproxy.proxy.filters import mirror
 from meshproxy.proxy.filters.context import FilterContext
@@ -14,6 +16,7 @@ from meshproxy.snapshot import (
     Cluster,
     FractionalPercent,
     RequestMirrorPolicy,
+    RetryPolicy,
     Route,
     RouteAction,
     RouteMatch,
@@ -180,6 +183,36 @@ async def test_a_copy_of_a_request_that_fails_before_its_body_is_read_is_ended()
         async with gateway(config) as running:
             assert (await running.exchange(head)).status == 503
             await running.settled()
+
+
+async def answers_early_and_reads_no_more(connection: Peer) -> None:
+    await connection.read_until(b"\r\n\r\n")
+    await wait_all_tasks_blocked(0.01)  # until no more can be sent
+    await connection.send(NO)
+    await trio.sleep_forever()
+
+
+async def sends_as_long_as_it_may(client: Peer, data: bytes) -> None:
+    with suppress(OSError):
+        await client.send(data)
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+async def test_a_copy_of_an_upload_that_is_answered_early_is_ended(retries: int) -> None:
+    size = 32 << 20
+    head = b"POST / HTTP/1.1\r\nhost: h.test\r\ncontent-length: %d\r\n\r\n" % size
+    policy = RetryPolicy(("gateway-error",), num_retries=retries)
+    mirrors = (RequestMirrorPolicy(COPY),)
+    route = Route("", RouteMatch(), RouteAction((WeightedCluster(CLUSTER),), mirrors=mirrors, retry_policy=policy))
+    early = backend(answers_early_and_reads_no_more)
+    async with early as server, backend(silent) as copy, trio.open_nursery() as nursery:
+        async with gateway(snapshot(cluster(server), copy_of(copy), routes=[route])) as running:
+            client = await running.client()
+            await client.send(head)
+            nursery.start_soon(sends_as_long_as_it_may, client, bytes(size))
+            assert (await client.response()).status == 500
+            await running.settled()
+        nursery.cancel_scope.cancel()
 
 
 async def test_there_is_a_bound_to_the_copies_under_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,8 @@ def mirrored(mirrors: Sequence[Mirror], service: Service) -> Service:
         for mirror, one in zip(chosen, copies, strict=True):
             mirror.send(request, one)
         request.body = tee = _Tee(body, copies)
+        if request.nursery is not None:
+            request.nursery.start_soon(tee.end_with_the_request)
         try:
             return await service(request)
         except BaseException:
@@ -175,6 +177,13 @@ class _Tee:
         self.finished = self._body.finished
         for one in self._copies:
             one.add(piece, self._body)
+
+    async def end_with_the_request(self) -> None:
+        """Break off with the request's nursery: an upstream may answer early, and nobody read the rest."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.break_off()
 
     def break_off(self) -> None:
         """No more will come: copies of what is not whole end here."""
