@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from .support import GET, Client, Peer, backend, gateway, snapshot, until
+from .support import GET, Client, Holding, Peer, backend, cluster, gateway, snapshot, until
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -261,3 +261,16 @@ async def test_a_client_that_reads_nothing_gets_all_in_the_end_when_its_buffers_
         answer = await client.response()
         assert (len(answer.body), answer.whole) == (1_000_000, True)
         assert done.is_set()
+
+
+async def test_a_request_under_way_may_be_quiet_for_hours(mock_clock: trio.testing.MockClock) -> None:
+    holding = Holding()
+    async with backend(holding) as server, gateway(snapshot(cluster(server))) as running:
+        client = await running.client()
+        await client.send(GET)
+        await until(lambda: holding.held)
+        for _ in range(3):
+            mock_clock.jump(5 * 3600.0)
+            await trio.testing.wait_all_tasks_blocked()  # the sweeps of what is idle have been here
+        await holding.answer()
+        assert (await client.response()).status == 200
