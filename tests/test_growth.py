@@ -51,6 +51,6 @@ def calls_to_start(file: Path) -> int:
         mesh = build_mesh(loaded.resources)
         problems = analyse(mesh)
         snapshot = gateway_snapshot(mesh)
-        Router(snapshot.listeners[0].http.route_config, lambda host, route: Backend())
+        Router(snapshot.listeners[0].filter_chains[0].http.route_config, lambda host, route: Backend())
     assert not loaded.problems and not problems
     return sum(entry.callcount for entry in profile.getstats())

@@ -8,14 +8,18 @@ import json
 import pytest
 
 from meshproxy.snapshot import (
+    WORKLOAD_ROOTS,
     Cluster,
     DirectResponseAction,
     Endpoint,
     Exact,
+    FileSource,
+    FilterChain,
     HeaderMatcher,
     HeaderMutations,
     HeaderValue,
     HttpConnectionManager,
+    InlineSource,
     Listener,
     Origin,
     Pipe,
@@ -28,10 +32,13 @@ from meshproxy.snapshot import (
     RouteAction,
     RouteConfiguration,
     RouteMatch,
+    Secret,
     Snapshot,
     SocketAddress,
+    TlsCertificate,
     VirtualHost,
     WeightedCluster,
+    WorkloadRoots,
 )
 
 HERE = Origin("mesh.yaml", 7, "VirtualService/a.default", "spec.http[0]")
@@ -53,7 +60,7 @@ def snapshot(origin: Origin | None = HERE) -> Snapshot:
         Route("answer", RouteMatch(Regex("/d.*")), DirectResponseAction(200, "é".encode() + b"\xff")),
     )
     config = RouteConfiguration("http.80", (VirtualHost("v", ("*",), routes),))
-    listener = Listener("l", SocketAddress("0.0.0.0", 80), HttpConnectionManager(config))
+    listener = Listener("l", SocketAddress("0.0.0.0", 80), (FilterChain(HttpConnectionManager(config)),))
     cluster = Cluster("c", (Endpoint(SocketAddress("192.0.2.1", 80)), Endpoint(Pipe("/s"), 3)), origin=origin)
     return Snapshot((listener,), (cluster,))
 
@@ -88,7 +95,7 @@ def test_a_snapshot_is_dumped_as_json_in_which_alternatives_are_named() -> None:
 
     (listener,) = dumped["listeners"]
     assert listener["address"] == {"@type": "SocketAddress", "host": "0.0.0.0", "port": 80}
-    forward, redirect, answer = listener["http"]["route_config"]["virtual_hosts"][0]["routes"]
+    forward, redirect, answer = listener["filter_chains"][0]["http"]["route_config"]["virtual_hosts"][0]["routes"]
     assert forward["match"]["path"] == {"@type": "Prefix", "value": "/"}
     assert forward["match"]["headers"][0]["match"] == {"@type": "Exact", "value": "1"}
     assert forward["action"]["@type"] == "RouteAction"
@@ -105,7 +112,21 @@ def test_a_snapshot_is_dumped_as_json_in_which_alternatives_are_named() -> None:
 
 
 def test_an_empty_snapshot_is_dumped_too() -> None:
-    assert Snapshot().as_dict() == {"listeners": [], "clusters": []}
+    assert Snapshot().as_dict() == {"listeners": [], "clusters": [], "secrets": []}
+
+
+def test_what_is_secret_is_in_no_dump_and_no_repr() -> None:
+    source = TlsCertificate(FileSource("/etc/certs/tls.crt"), InlineSource("tls.key", "-----BEGIN PRIVATE KEY-----"))
+    secrets = (Secret("web", source, HERE), Secret(WORKLOAD_ROOTS, WorkloadRoots()))
+    web, roots = Snapshot(secrets=secrets).as_dict()["secrets"]
+
+    assert web["source"] == {
+        "@type": "TlsCertificate",
+        "certificate_chain": {"@type": "FileSource", "path": "/etc/certs/tls.crt"},
+        "private_key": {"@type": "InlineSource", "name": "tls.key", "text": "[redacted]"},
+    }
+    assert roots["source"] == {"@type": "WorkloadRoots"}
+    assert "PRIVATE" not in repr(secrets)
 
 
 @pytest.mark.parametrize(

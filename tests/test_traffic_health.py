@@ -18,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 def snapshot(*documents: str) -> Snapshot:
     config = snapshot_of(INGRESS, ROUTES, *documents, publish={80: SocketAddress("127.0.0.1", 0)})
     [listener] = config.listeners
-    return Snapshot((type(listener)("http", listener.address, listener.http),), config.clusters)
+    return Snapshot((type(listener)("http", listener.address, listener.filter_chains),), config.clusters)
 
 
 def port(server: Backend) -> int:

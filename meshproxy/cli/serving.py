@@ -197,7 +197,8 @@ def _heeded(signals: Iterable[signal.Signals]) -> list[signal.Signals]:
 
 def _tell_where(worker: Worker) -> None:
     for listener in worker.snapshot.listeners:
-        domains = [domain for host in listener.http.route_config.virtual_hosts for domain in host.domains]
+        hosts = [host for chain in listener.filter_chains for host in chain.http.route_config.virtual_hosts]
+        domains = list(dict.fromkeys(domain for host in hosts for domain in host.domains))
         shown = ", ".join(domains[:_SHOWN_DOMAINS]) or "no host yet"
         more = len(domains) - _SHOWN_DOMAINS
         rest = f" and {more} more" if more > 0 else ""

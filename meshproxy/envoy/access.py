@@ -109,7 +109,8 @@ def _jwks(provider: JwtProvider) -> Message:
 
 def jwks_clusters(listeners: Iterable[Listener]) -> Iterator[Message]:
     """A `config.cluster.v3.Cluster` for each server that keys are fetched from."""
-    providers = (one for listener in listeners if (jwt := listener.http.jwt_authn) for one in jwt.providers)
+    managers = (chain.http for listener in listeners for chain in listener.filter_chains)
+    providers = (one for http in managers if (jwt := http.jwt_authn) for one in jwt.providers)
     uris = (one.jwks.uri for one in providers if isinstance(one.jwks, RemoteJwks))
     for name, uri in {_cluster_name(uri): uri for uri in uris}.items():
         parts = urlsplit(uri)

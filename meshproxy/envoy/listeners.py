@@ -6,7 +6,10 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/filters/network/ht
 from __future__ import annotations
 
 from ..snapshot import (
+    ANY_CONNECTION,
     DirectResponseAction,
+    FilterChain,
+    HttpConnectionManager,
     Listener,
     RouteConfiguration,
     VirtualHost,
@@ -20,19 +23,23 @@ _DEFAULT_MAX_BODY = 4096  # of a direct response
 
 def listener(config: Listener, dns_cache: Message | None) -> Message:
     """`config.listener.v3.Listener`. `dns_cache` is needed where a route may lead to a dynamic forward proxy."""
-    manager = http_connection_manager(config, dns_cache)
     return {
         "name": config.name,
         "address": address(config.address),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": [filter_chain(config, one, dns_cache) for one in config.filter_chains],
     }
 
 
-def http_connection_manager(listener: Listener, dns_cache: Message | None) -> Message:
+def filter_chain(listener: Listener, config: FilterChain, dns_cache: Message | None) -> Message:
+    """`config.listener.v3.FilterChain`"""
+    if config.tls or config.match != ANY_CONNECTION:
+        raise Inexpressible(f"TLS of listener {listener.name!r}: it is not exported yet")
+    manager = http_connection_manager(listener, config.http, dns_cache)
+    return {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+
+
+def http_connection_manager(listener: Listener, config: HttpConnectionManager, dns_cache: Message | None) -> Message:
     """`HttpConnectionManager`. It speaks HTTP/1 only and has none of Envoy's time limits that we do not have."""
-    config = listener.http
     if not 1 <= config.max_request_headers_kb <= 8192:
         raise Inexpressible(f"heads of {config.max_request_headers_kb} KiB: Envoy allows 1 to 8192")
     if not 1 <= config.max_headers_count <= UINT32_MAX:

@@ -17,6 +17,7 @@ from typing import NamedTuple, Unpack
 from ..resources import Destination, Gateway, Resource, Server
 from ..snapshot import (
     UNKNOWN_LOCALITY,
+    FilterChain,
     HttpConnectionManager,
     Listener,
     Locality,
@@ -88,7 +89,7 @@ def gateway_snapshot(
         target = gateway_target(namespace, selector, (server.gateway for server in servers))
         access, tokens = rbac_filters(mesh, target, port), jwt_authentication(mesh, target)
         manager = HttpConnectionManager(routes, jwt_authn=tokens, rbac=access, **http)
-        listener = Listener(f"{bind}_{port}", address, manager)
+        listener = Listener(f"{bind}_{port}", address, (FilterChain(manager),))
         listeners.append(limits.on(listener))
     return Snapshot(tuple(listeners), tuple(targets.clusters()))
 

@@ -63,17 +63,18 @@ class Limits:
         """The listener, with its limits."""
         if not self.limits:
             return listener
-        http, config = listener.http, listener.http.route_config
-        everywhere = (one for one in self.limits if not one.spec.hosts and not one.spec.routes)
-        hosts = tuple(self._on_host(host) for host in config.virtual_hosts)
-        return replace(
-            listener, http=_bounded(replace(http, route_config=replace(config, virtual_hosts=hosts)), everywhere)
-        )
+        chains = (replace(chain, http=self._on_manager(chain.http)) for chain in listener.filter_chains)
+        return replace(listener, filter_chains=tuple(chains))
 
     def of_host(self, domains: Iterable[str]) -> tuple[Limit, ...]:
         """The limits for the requests to some domains alone."""
         domains = tuple(domains)
         return tuple(one for one in self.limits if one.spec.hosts and _covers(one, domains))
+
+    def _on_manager(self, http: HttpConnectionManager) -> HttpConnectionManager:
+        everywhere = (one for one in self.limits if not one.spec.hosts and not one.spec.routes)
+        hosts = tuple(self._on_host(host) for host in http.route_config.virtual_hosts)
+        return _bounded(replace(http, route_config=replace(http.route_config, virtual_hosts=hosts)), everywhere)
 
     def _on_host(self, host: VirtualHost) -> VirtualHost:
         own = self.of_host(host.domains)

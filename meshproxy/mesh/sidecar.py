@@ -23,6 +23,7 @@ from ..snapshot import (
     Address,
     Cluster,
     DirectResponseAction,
+    FilterChain,
     HttpConnectionManager,
     JwtAuthentication,
     Listener,
@@ -144,7 +145,7 @@ def _listener(
     rbac: tuple[RbacFilter, ...] = (),
 ) -> Listener:
     manager = HttpConnectionManager(routes, use_remote_address=False, jwt_authn=jwt_authn, rbac=rbac, **http)
-    return Listener(f"{address.host}_{address.port}", address, manager)
+    return Listener(f"{address.host}_{address.port}", address, (FilterChain(manager),))
 
 
 def _outbound_routes(

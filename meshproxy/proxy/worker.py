@@ -17,7 +17,7 @@ import trio
 
 from ..identity.issuers import Issuers
 from ..snapshot import Cluster as ClusterConfig
-from ..snapshot import HealthCheck, Listener, Snapshot, SocketAddress
+from ..snapshot import HealthCheck, HttpConnectionManager, Listener, Snapshot, SocketAddress
 from ..telemetry.access_log import AccessLog, refused_line, request_line
 from ..telemetry.metrics import ListenerStats, Metrics
 from . import splice
@@ -184,15 +184,17 @@ class Worker:
             return ForwardProxy(config, stats, chance)
         return Cluster(config, stats, chance)
 
-    def _manager(self, listener: Listener, stats: ListenerStats, background: trio.Nursery) -> ConnectionManager:
+    def _manager(
+        self, http: HttpConnectionManager, stats: ListenerStats, background: trio.Nursery
+    ) -> ConnectionManager:
         def cluster(name: str) -> Service:
             return self._services.get(name, cluster_not_found)
 
         context = FilterContext(self._chance, background.start_soon, route_stats=self.metrics.route)
-        routes = router(listener.http, cluster, self._chance, context)
-        service = guarded(listener.http, routes, context, self._issuers.keys, stats.count)
+        routes = router(http, cluster, self._chance, context)
+        service = guarded(http, routes, context, self._issuers.keys, stats.count)
         telemetry = _ListenerTelemetry(stats, self._access_log)
-        manager = ConnectionManager(listener.http, service, telemetry, self._departures)
+        manager = ConnectionManager(http, service, telemetry, self._departures)
         self._managers.append(manager)
         return manager
 
@@ -200,7 +202,8 @@ class Worker:
         self, listener: Listener, connections: trio.Nursery, background: trio.Nursery
     ) -> Callable[[socket.socket], None]:
         stats = self.metrics.listener(listener.name)
-        manager = self._manager(listener, stats, background)
+        (chain,) = listener.filter_chains
+        manager = self._manager(chain.http, stats, background)
 
         def accepted(connected: socket.socket) -> None:
             connections.start_soon(self._serve, connected, manager, stats)

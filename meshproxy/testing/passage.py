@@ -126,7 +126,7 @@ def _head(request: CraftedRequest) -> bytes:
 def _with_every_cluster(entrance: Entrance) -> Snapshot:
     snapshot, endpoints = entrance.snapshot, (Endpoint(_NOWHERE),)
     known = {cluster.name: cluster for cluster in snapshot.clusters}
-    hosts = entrance.listener.http.route_config.virtual_hosts
+    hosts = [host for chain in entrance.listener.filter_chains for host in chain.http.route_config.virtual_hosts]
     actions = [route.action for host in hosts for route in host.routes]
     for name in [one.cluster for action in actions if isinstance(action, RouteAction) for one in action.clusters]:
         cluster = known.setdefault(name, Cluster(name, endpoints))

@@ -11,6 +11,7 @@ from meshproxy.snapshot import (
     Address,
     Cluster,
     Endpoint,
+    FilterChain,
     HttpConnectionManager,
     Listener,
     Route,
@@ -175,7 +176,8 @@ def of_hosts(*hosts: VirtualHost, ignore_port: bool = True, **http: Any) -> Conf
     def configured(backends: Backends) -> Snapshot:
         manager = HttpConnectionManager(RouteConfiguration("routes", hosts, ignore_port), **http)
         clusters = [Cluster(name, (Endpoint(address),)) for name, address in backends.items()]
-        return Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), manager),), (*clusters, Cluster("empty", ())))
+        listener = Listener("l", SocketAddress("127.0.0.1", 0), (FilterChain(manager),))
+        return Snapshot((listener,), (*clusters, Cluster("empty", ())))
 
     return configured
 

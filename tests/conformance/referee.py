@@ -20,7 +20,16 @@ from meshproxy.envoy import bootstrap
 from meshproxy.proxy.upstream.cluster import Cluster
 from meshproxy.proxy.upstream.host import HealthFlag
 from meshproxy.proxy.worker import Worker
-from meshproxy.snapshot import Address, Listener, Pipe, Route, RouteAction, Snapshot, SocketAddress
+from meshproxy.snapshot import (
+    Address,
+    HttpConnectionManager,
+    Listener,
+    Pipe,
+    Route,
+    RouteAction,
+    Snapshot,
+    SocketAddress,
+)
 
 from ..envoy.binary import command
 from ..proxy.support import Answer as Response
@@ -379,12 +388,16 @@ def _listener_name(name: str, number: int) -> str:
 
 
 def _renamed_listener(listener: Listener, own_name: str, name: str) -> Listener:
-    config = listener.http.route_config
+    chains = tuple(replace(chain, http=_renamed_manager(chain.http, name)) for chain in listener.filter_chains)
+    return replace(listener, name=own_name, address=_ANY_PORT, filter_chains=chains)
+
+
+def _renamed_manager(http: HttpConnectionManager, name: str) -> HttpConnectionManager:
+    config = http.route_config
     hosts = tuple(
         replace(host, routes=tuple(_rerouted(route, name) for route in host.routes)) for host in config.virtual_hosts
     )
-    manager = replace(listener.http, route_config=replace(config, virtual_hosts=hosts))
-    return replace(listener, name=own_name, address=_ANY_PORT, http=manager)
+    return replace(http, route_config=replace(config, virtual_hosts=hosts))
 
 
 def _rerouted(route: Route, name: str) -> Route:

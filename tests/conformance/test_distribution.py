@@ -16,6 +16,7 @@ from meshproxy.snapshot import (
     Action,
     Cluster,
     Endpoint,
+    FilterChain,
     HttpConnectionManager,
     LbPolicy,
     Listener,
@@ -80,7 +81,7 @@ def _snapshot(
     )
     host = VirtualHost("all", ("*",), (Route("", RouteMatch(), action),))
     manager = HttpConnectionManager(RouteConfiguration("routes", (host,)))
-    return Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), manager),), made)
+    return Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), (FilterChain(manager),)),), made)
 
 
 async def _counted(proxy: SocketAddress, recorders: Sequence[Recorder]) -> tuple[int, ...]:

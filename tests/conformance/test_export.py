@@ -15,7 +15,15 @@ import pytest
 import requests
 import yaml
 
-from meshproxy.snapshot import Cluster, HttpConnectionManager, Listener, RouteConfiguration, Snapshot, SocketAddress
+from meshproxy.snapshot import (
+    Cluster,
+    FilterChain,
+    HttpConnectionManager,
+    Listener,
+    RouteConfiguration,
+    Snapshot,
+    SocketAddress,
+)
 
 from ..cli.support import meshproxy
 from ..envoy.binary import needs_envoy
@@ -101,7 +109,7 @@ def test_envoy_probes_workloads(tmp_path: Path, probe: str, status: int) -> None
 def test_an_envoy_that_does_not_start_says_why_and_its_bootstrap_is_kept(tmp_path: Path) -> None:
     manager = HttpConnectionManager(RouteConfiguration("r", ()))
     twice = (Cluster("twice", ()), Cluster("twice", ()))
-    snapshot = Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), manager),), twice)
+    snapshot = Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), (FilterChain(manager),)),), twice)
     with pytest.raises(AssertionError, match="Envoy did not start") as failure, envoy(snapshot, tmp_path):
         pass
     found = re.search(r"by (\S+):\n", str(failure.value))

@@ -14,6 +14,7 @@ from xxhash import xxh64_hexdigest
 from meshproxy.snapshot import (
     Cluster,
     Endpoint,
+    FilterChain,
     HashCookie,
     HashHeader,
     HashPolicy,
@@ -83,7 +84,7 @@ async def _asked(
         )
         host = VirtualHost("all", ("*",), (route,))
         manager = HttpConnectionManager(RouteConfiguration("routes", (host,)))
-        listener = Listener("l", SocketAddress("127.0.0.1", 0), manager)
+        listener = Listener("l", SocketAddress("127.0.0.1", 0), (FilterChain(manager),))
         snapshot = Snapshot((listener,), (replace(cluster, endpoints=endpoints),))
         async with both([snapshot], folder, [recorders[number].address for number in ill]) as referee:
             answers = [await _ask(where["l"], heads) for where in (referee.envoy, referee.ours)]

@@ -19,6 +19,7 @@ from meshproxy.snapshot import (
     FaultAbort,
     FaultDelay,
     FaultInjection,
+    FilterChain,
     FractionalPercent,
     HashCookie,
     HashHeader,
@@ -238,5 +239,5 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             rate_limit=draw(_limits),
             buffer=draw(_buffers),
         )
-        listeners.append(Listener(f"l{number}", SocketAddress("127.0.0.1", 0), manager))
+        listeners.append(Listener(f"l{number}", SocketAddress("127.0.0.1", 0), (FilterChain(manager),)))
     return Snapshot(tuple(listeners), _CLUSTERS)

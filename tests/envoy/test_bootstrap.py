@@ -25,6 +25,7 @@ from meshproxy.snapshot import (
     Endpoint,
     Exact,
     FaultInjection,
+    FilterChain,
     HashCookie,
     HashHeader,
     HashQueryParameter,
@@ -199,7 +200,7 @@ def test_virtual_hosts() -> None:
 
 def test_how_a_listener_speaks_http() -> None:
     config = HttpConnectionManager(RouteConfiguration("r", ()), "me", False, 8, 50, 1.5, 90)
-    message = http_connection_manager(Listener("l", HERE, config), None)
+    message = http_connection_manager(Listener("l", HERE, ()), config, None)
     assert message["server_name"] == "me"
     assert message["use_remote_address"] is False
     assert message["max_request_headers_kb"] == 8
@@ -328,7 +329,7 @@ def test_what_a_route_hashes() -> None:
 
 def test_a_forward_proxy_has_a_filter_before_the_router_and_shares_its_names_with_it() -> None:
     snapshot = Snapshot(
-        (Listener("l", HERE, HttpConnectionManager(RouteConfiguration("r", ()))),),
+        (Listener("l", HERE, (FilterChain(HttpConnectionManager(RouteConfiguration("r", ()))),)),),
         (Cluster("anywhere", (), "DYNAMIC_FORWARD_PROXY"),),
     )
     resources = bootstrap(snapshot)["static_resources"]
@@ -362,11 +363,11 @@ def test_a_listener_has_the_filters_that_its_routes_ask_for_in_their_order() -> 
 
 def _with(action: Action, match: RouteMatch = RouteMatch(), **route: Any) -> Snapshot:  # noqa: B008
     host = VirtualHost("v", ("*",), (Route("r", match, action, **route),))
-    return Snapshot((Listener("l", HERE, HttpConnectionManager(RouteConfiguration("rs", (host,)))),))
+    return Snapshot((Listener("l", HERE, (FilterChain(HttpConnectionManager(RouteConfiguration("rs", (host,)))),)),))
 
 
 def _listening(**http: Any) -> Snapshot:
-    return Snapshot((Listener("l", HERE, HttpConnectionManager(RouteConfiguration("rs", ()), **http)),))
+    return Snapshot((Listener("l", HERE, (FilterChain(HttpConnectionManager(RouteConfiguration("rs", ()), **http)),)),))
 
 
 @pytest.mark.parametrize(

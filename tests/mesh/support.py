@@ -105,13 +105,13 @@ def problems_of(*documents: str) -> list[Problem]:
 
 def virtual_hosts(snapshot: Snapshot, listener: int = 0) -> dict[str, VirtualHost]:
     """The virtual hosts of a listener, by domain."""
-    hosts = snapshot.listeners[listener].http.route_config.virtual_hosts
+    hosts = snapshot.listeners[listener].filter_chains[0].http.route_config.virtual_hosts
     return {domain: host for host in hosts for domain in host.domains}
 
 
 def only_route(snapshot: Snapshot) -> Route:
     """The one route of the one virtual host."""
-    (host,) = snapshot.listeners[0].http.route_config.virtual_hosts
+    (host,) = snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts
     (route,) = host.routes
     return route
 

@@ -60,7 +60,7 @@ spec: {spec}
 
 def names(listener: Listener) -> list[list[str]]:
     """The names of the policies of each filter."""
-    return [[one.name for one in rules.policies] for one in listener.http.rbac if (rules := one.rules)]
+    return [[one.name for one in rules.policies] for one in listener.filter_chains[0].http.rbac if (rules := one.rules)]
 
 
 def inbound(snapshot: Snapshot) -> dict[int, list[list[str]]]:
@@ -84,7 +84,7 @@ def test_a_policy_of_the_root_namespace_holds_everywhere_and_any_other_in_its_ow
 
 
 def test_what_an_app_sends_is_nobodys_to_allow_here() -> None:
-    assert sidecar_of(policy("own"), APP, workload="app-1").listeners[0].http.rbac == ()
+    assert sidecar_of(policy("own"), APP, workload="app-1").listeners[0].filter_chains[0].http.rbac == ()
 
 
 def test_a_selector_narrows_a_policy_to_workloads() -> None:
@@ -139,7 +139,7 @@ def test_actions_are_asked_in_istios_order_and_dry_runs_apart() -> None:
         policy("d", "{action: DENY, rules: [{}]}", extra=", annotations: {istio.io/dry-run: 'true'}"),
         APP,
     )
-    filters = sidecar_of(*documents, workload="app-1").listeners[1].http.rbac
+    filters = sidecar_of(*documents, workload="app-1").listeners[1].filter_chains[0].http.rbac
     told = [
         (part and part.action, part and [one.name for one in part.policies])
         for one in filters
@@ -156,7 +156,7 @@ def test_actions_are_asked_in_istios_order_and_dry_runs_apart() -> None:
 
 
 def test_a_policy_without_rules_allows_nothing() -> None:
-    [one] = sidecar_of(policy("p", "{}"), APP, workload="app-1").listeners[1].http.rbac
+    [one] = sidecar_of(policy("p", "{}"), APP, workload="app-1").listeners[1].filter_chains[0].http.rbac
     assert one.rules is not None
     [only] = one.rules.policies
     assert (only.permissions, only.principals) == ((Not(AnyRequest()),), (Not(AnyRequest()),))
@@ -168,7 +168,7 @@ def test_ports_are_those_of_the_listener_wherever_it_listens() -> None:
     )
     documents = (GATEWAY, ROUTES, service_entry("a"), policy("p", rules, namespace="istio-system"))
     snapshot = snapshot_of(*documents, publish={80: SocketAddress("127.0.0.1", 8080)})
-    [one] = snapshot.listeners[0].http.rbac
+    [one] = snapshot.listeners[0].filter_chains[0].http.rbac
     assert one.rules is not None
     get, put = one.rules.policies[0].permissions
     assert RequestHeader(":method", Exact("GET")) in get.rules  # type: ignore[union-attr]
@@ -177,7 +177,7 @@ def test_ports_are_those_of_the_listener_wherever_it_listens() -> None:
 
 
 def test_a_rule_tells_where_it_is_written() -> None:
-    [one] = sidecar_of(policy("p", "{rules: [{}, {}]}"), APP, workload="app-1").listeners[1].http.rbac
+    [one] = sidecar_of(policy("p", "{rules: [{}, {}]}"), APP, workload="app-1").listeners[1].filter_chains[0].http.rbac
     assert one.rules is not None
     origins = [policy.origin for policy in one.rules.policies]
     assert [origin and (origin.resource, origin.path) for origin in origins] == [
@@ -200,7 +200,7 @@ def test_jwt_rules_of_all_policies_are_taken_together_by_issuer() -> None:
         ),
         APP,
     )
-    jwt = sidecar_of(*documents, workload="app-1").listeners[1].http.jwt_authn
+    jwt = sidecar_of(*documents, workload="app-1").listeners[1].filter_chains[0].http.jwt_authn
     assert jwt is not None
     assert [(one.name, one.issuer, one.jwks) for one in jwt.providers] == [
         (

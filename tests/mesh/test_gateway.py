@@ -44,16 +44,16 @@ spec:
 def test_listener_route_configuration_and_virtual_host_have_istios_names() -> None:
     snapshot = snapshot_of(GATEWAY, virtual_service(TO_A), service_entry("a"))
     (listener,) = snapshot.listeners
-    (host,) = listener.http.route_config.virtual_hosts
+    (host,) = listener.filter_chains[0].http.route_config.virtual_hosts
     assert (listener.name, listener.address) == ("0.0.0.0_80", SocketAddress("0.0.0.0", 80))
-    assert (listener.http.route_config.name, host.name) == ("http.80", "example.com:80")
+    assert (listener.filter_chains[0].http.route_config.name, host.name) == ("http.80", "example.com:80")
     assert cluster_names(host.routes[0]) == ["outbound|80||a.default.svc.cluster.local"]
 
 
 def test_bind_is_honoured_and_named() -> None:
     (listener,) = snapshot_of(gateway(more="bind: 127.0.0.2")).listeners
     assert (listener.name, listener.address) == ("127.0.0.2_80", SocketAddress("127.0.0.2", 80))
-    assert listener.http.route_config.name == "http.80.127.0.0.2"
+    assert listener.filter_chains[0].http.route_config.name == "http.80.127.0.0.2"
 
 
 def test_publish_moves_a_port_and_changes_no_name() -> None:
@@ -63,7 +63,8 @@ def test_publish_moves_a_port_and_changes_no_name() -> None:
 
 def test_http_options_reach_the_connection_manager() -> None:
     (listener,) = snapshot_of(GATEWAY, max_request_headers_kb=8, request_headers_timeout_s=1.5).listeners
-    assert (listener.http.max_request_headers_kb, listener.http.request_headers_timeout_s) == (8, 1.5)
+    http = listener.filter_chains[0].http
+    assert (http.max_request_headers_kb, http.request_headers_timeout_s) == (8, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_gateway_belongs_to_workloads_with_all_labels_of_its_selector(
 
 
 def test_a_port_without_routes_answers_404_for_every_host() -> None:
-    (host,) = snapshot_of(GATEWAY).listeners[0].http.route_config.virtual_hosts
+    (host,) = snapshot_of(GATEWAY).listeners[0].filter_chains[0].http.route_config.virtual_hosts
     assert (host.name, host.domains, host.routes) == ("blackhole:80", ("*",), ())
 
 
@@ -128,7 +129,7 @@ def test_a_dot_in_a_servers_host_means_the_gateways_namespace_not_the_virtual_se
 
 def test_hosts_with_the_same_routes_share_a_virtual_host_named_for_the_most_specific() -> None:
     snapshot = snapshot_of(GATEWAY, virtual_service(TO_A, hosts="b.com, '*.org', longer.com"))
-    (host,) = snapshot.listeners[0].http.route_config.virtual_hosts
+    (host,) = snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts
     assert (host.name, host.domains) == ("longer.com:80", ("longer.com", "b.com", "*.org"))
 
 

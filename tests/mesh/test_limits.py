@@ -31,7 +31,7 @@ def limited(*limits: str) -> Listener:
 
 def names(listener: Listener) -> dict[str, str]:
     """Where a rate limit is, and its name without the namespace."""
-    http = listener.http
+    http = listener.filter_chains[0].http
     found = {"listener": http.rate_limit}
     for host in http.route_config.virtual_hosts:
         found[host.name] = host.rate_limit
@@ -42,8 +42,8 @@ def names(listener: Listener) -> dict[str, str]:
 def test_without_hosts_or_routes_it_is_the_listeners() -> None:
     listener = limited(limit(f"gateways: [gw], {RATE}, buffer: {{maxRequestBytes: 100}}"))
 
-    assert listener.http.rate_limit == LocalRateLimit("l.default", TokenBucket(10, 5, 1.0))
-    assert listener.http.buffer == Buffer(100)
+    assert listener.filter_chains[0].http.rate_limit == LocalRateLimit("l.default", TokenBucket(10, 5, 1.0))
+    assert listener.filter_chains[0].http.buffer == Buffer(100)
     assert names(listener) == {"listener": "l"}
 
 
@@ -52,16 +52,18 @@ def test_headers_have_buckets_of_their_own() -> None:
 
     listener = limited(limit(f"gateways: [gw], {RATE[:-1]}, {headers}}}"))
 
-    assert listener.http.rate_limit is not None
-    assert listener.http.rate_limit.descriptors == (RateLimitDescriptor("x-user", "vip", TokenBucket(3, 1, 60.0)),)
+    rate_limit = listener.filter_chains[0].http.rate_limit
+    assert rate_limit is not None
+    assert rate_limit.descriptors == (RateLimitDescriptor("x-user", "vip", TokenBucket(3, 1, 60.0)),)
 
 
 def test_hosts_that_are_limited_differently_are_virtual_hosts_of_their_own() -> None:
-    assert len(limited().http.route_config.virtual_hosts) == 1
+    assert len(limited().filter_chains[0].http.route_config.virtual_hosts) == 1
 
     listener = limited(limit(f"gateways: [gw], hosts: [shop.test], {RATE}"))
 
-    assert [host.domains for host in listener.http.route_config.virtual_hosts] == [("other.test",), ("shop.test",)]
+    hosts = listener.filter_chains[0].http.route_config.virtual_hosts
+    assert [host.domains for host in hosts] == [("other.test",), ("shop.test",)]
     assert names(listener) == {"shop.test:80": "l"}
 
 
@@ -96,7 +98,7 @@ def test_a_buffer_and_a_rate_limit_may_come_from_two() -> None:
         limit("gateways: [gw], buffer: {maxRequestBytes: 1}", name="a"), limit(f"gateways: [gw], {RATE}", name="b")
     )
 
-    assert (listener.http.buffer, names(listener)) == (Buffer(1), {"listener": "b"})
+    assert (listener.filter_chains[0].http.buffer, names(listener)) == (Buffer(1), {"listener": "b"})
 
 
 def test_a_gateway_of_another_namespace_is_named_with_it() -> None:
@@ -113,13 +115,13 @@ def test_a_sidecar_has_those_of_its_apps_own_requests() -> None:
         ("gateways: [gw]", "default", False),
     ):
         snapshot = sidecar_of(GATEWAY, entry, limit(f"{spec}, {RATE}", namespace=namespace))
-        assert (snapshot.listeners[0].http.rate_limit is not None) == holds, (spec, namespace)
+        assert (snapshot.listeners[0].filter_chains[0].http.rate_limit is not None) == holds, (spec, namespace)
 
 
 def test_a_service_is_limited_by_whichever_of_its_names_it_is_called() -> None:
     snapshot = sidecar_of(service_entry("a"), limit(f"gateways: [mesh], hosts: [a], {RATE}"))
 
-    [host] = [one for one in snapshot.listeners[0].http.route_config.virtual_hosts if one.rate_limit]
+    [host] = [one for one in snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts if one.rate_limit]
     assert {"a", "a.default", "a.default.svc.cluster.local", "a.default.svc.cluster.local:80"} <= set(host.domains)
 
 
@@ -131,11 +133,11 @@ metadata: {name: caller}
 spec: {selector: {app: caller}, ports: [{port: 80, name: http}]}
 """
     snapshot = sidecar_of(service, limit(f"selector: {{matchLabels: {{app: caller}}}}, {RATE}"))
-    outbound, inbound = snapshot.listeners
-    assert (outbound.http.rate_limit, inbound.http.rate_limit is not None) == (None, True)
+    outbound, inbound = (one.filter_chains[0].http for one in snapshot.listeners)
+    assert (outbound.rate_limit, inbound.rate_limit is not None) == (None, True)
 
     snapshot = sidecar_of(service, limit(f"selector: {{matchLabels: {{app: other}}}}, {RATE}"))
-    assert snapshot.listeners[1].http.rate_limit is None
+    assert snapshot.listeners[1].filter_chains[0].http.rate_limit is None
 
 
 def test_check_tells_of_gateways_and_routes_that_are_not_there() -> None:

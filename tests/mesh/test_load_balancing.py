@@ -95,7 +95,7 @@ def test_a_sidecars_route_to_a_service_without_rules_hashes_too() -> None:
     snapshot = sidecar_of(WORLD, balanced("consistentHash: {httpHeaderName: x}"))
     actions = [
         route.action
-        for host in snapshot.listeners[0].http.route_config.virtual_hosts
+        for host in snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts
         for route in host.routes
         if host.name == "a.prod.svc.cluster.local:80"
     ]

@@ -120,7 +120,7 @@ def actions(snapshot: Snapshot) -> dict[str, tuple[RouteAction, bool]]:
     """What the first route of each virtual host does, and whether it counts attempts."""
     found = {}
     for listener in snapshot.listeners:
-        for host in listener.http.route_config.virtual_hosts:
+        for host in listener.filter_chains[0].http.route_config.virtual_hosts:
             first = host.routes[0].action
             assert isinstance(first, RouteAction)
             found[host.name] = first, host.include_request_attempt_count

@@ -60,11 +60,11 @@ def inbound(snapshot: Snapshot) -> list[Listener]:
 def test_requests_to_a_port_of_the_workload_go_to_the_app() -> None:
     snapshot = sidecar_of(service("{name: http, port: 80, targetPort: 8081}"), workload(), workload="w")
     (listener,) = inbound(snapshot)
-    routes = listener.http.route_config
+    routes = listener.filter_chains[0].http.route_config
     (host,) = routes.virtual_hosts
     (route,) = host.routes
     assert (listener.name, listener.address) == ("10.0.0.1_8081", SocketAddress("10.0.0.1", 8081))
-    assert listener.http.use_remote_address is False
+    assert listener.filter_chains[0].http.use_remote_address is False
     assert (routes.name, host.name, host.domains) == ("inbound|8081||", "inbound|http|80", ("*",))
     assert (route.name, route.match, cluster_names(route)) == ("default", RouteMatch(), ["inbound|8081||"])
     assert route.origin is not None and route.origin.resource == "Service/a.default"
@@ -116,7 +116,7 @@ def test_of_several_services_behind_one_port_the_oldest_names_it() -> None:
     young = young.replace("name: a,", "name: a, creationTimestamp: '2021-01-01T00:00:00Z',")
     old = old.replace("name: b,", "name: b, creationTimestamp: '2020-01-01T00:00:00Z',")
     (listener,) = inbound(sidecar_of(young, old, workload(), workload="w"))
-    assert listener.http.route_config.virtual_hosts[0].name == "inbound|http|82"
+    assert listener.filter_chains[0].http.route_config.virtual_hosts[0].name == "inbound|http|82"
 
 
 def test_a_destination_rule_limits_how_long_connecting_to_the_app_takes() -> None:
@@ -306,7 +306,7 @@ def test_no_domain_stands_in_two_virtual_hosts_whatever_the_mesh_and_its_order(
     mesh = mesh_of(CALLER, *unique.values())
     caller = find_workload(mesh, "caller")
     snapshot = sidecar_snapshot(mesh, workload=caller, app=APP, outbound=OUTBOUND)
-    hosts = snapshot.listeners[0].http.route_config.virtual_hosts
+    hosts = snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts
     counted = Counter(domain for host in hosts for domain in host.domains)
     assert not [domain for domain, count in counted.items() if count > 1]
     assert len({host.name for host in hosts}) == len(hosts)
@@ -332,4 +332,5 @@ spec:
     services = [service(f"{{name: http, port: {ports[n]}}}", name=f"s{n}") for n in range(1000)]
     mesh = mesh_of(CALLER, *services, *(rules.format(n=n) for n in range(1000)))
     snapshot = sidecar_snapshot(mesh, workload=find_workload(mesh, "caller"), app=APP, outbound=OUTBOUND)
-    assert len({host.name.partition(":")[0] for host in snapshot.listeners[0].http.route_config.virtual_hosts}) == 1001
+    hosts = snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts
+    assert len({host.name.partition(":")[0] for host in hosts}) == 1001

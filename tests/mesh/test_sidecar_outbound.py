@@ -75,9 +75,10 @@ def destinations(snapshot: Snapshot, authority: str, request: Request | None = N
 def test_the_outbound_listener_is_an_http_proxy_inside_the_mesh() -> None:
     (listener,) = sidecar_of(max_headers_count=7).listeners
     assert (listener.name, listener.address) == ("127.0.0.1_15001", OUTBOUND)
-    assert (listener.http.use_remote_address, listener.http.max_headers_count) == (False, 7)
-    assert listener.http.route_config.name == "http_proxy"
-    assert listener.http.route_config.ignore_port_in_host_matching is False
+    http = listener.filter_chains[0].http
+    assert (http.use_remote_address, http.max_headers_count) == (False, 7)
+    assert http.route_config.name == "http_proxy"
+    assert http.route_config.ignore_port_in_host_matching is False
 
 
 def test_a_service_without_rules_has_a_default_route_to_its_cluster() -> None:
@@ -330,7 +331,7 @@ def test_another_name_for_an_outside_host_is_reached_by_dns_on_the_ports_it_list
 
 def test_unknown_hosts_are_passed_on_to_where_they_are_by_default() -> None:
     snapshot = sidecar_of()
-    (host,) = snapshot.listeners[0].http.route_config.virtual_hosts
+    (host,) = snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts
     (cluster,) = snapshot.clusters
     assert (host.name, host.domains, host.routes[0].name) == ("allow_any", ("*",), "allow_any")
     assert destinations(snapshot, "example.com:8080") == ["PassthroughCluster"]
@@ -349,7 +350,7 @@ def test_unknown_hosts_are_refused_where_only_the_registry_counts() -> None:
 
 
 def test_the_catch_all_comes_last() -> None:
-    hosts = sidecar_of(service("a"), service("b")).listeners[0].http.route_config.virtual_hosts
+    hosts = sidecar_of(service("a"), service("b")).listeners[0].filter_chains[0].http.route_config.virtual_hosts
     assert [host.name for host in hosts] == [
         "a.default.svc.cluster.local:80",
         "b.default.svc.cluster.local:80",

@@ -29,5 +29,6 @@ def thousand(request: pytest.FixtureRequest) -> Mesh:
 
 def test_a_thousand_virtual_services_build_and_are_checked(thousand: Mesh) -> None:
     snapshot = gateway_snapshot(build_mesh(thousand.resources))
-    assert sum(len(host.routes) for host in snapshot.listeners[0].http.route_config.virtual_hosts) == 3000
+    hosts = snapshot.listeners[0].filter_chains[0].http.route_config.virtual_hosts
+    assert sum(len(host.routes) for host in hosts) == 3000
     assert analyse(build_mesh(thousand.resources)) == ()

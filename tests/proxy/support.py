@@ -34,6 +34,7 @@ from meshproxy.snapshot import (
     Address,
     Cluster,
     Endpoint,
+    FilterChain,
     HttpConnectionManager,
     Listener,
     Pipe,
@@ -342,7 +343,7 @@ def snapshot(
     running = tuple(cluster(one) if isinstance(one, Backend) else one for one in clusters)
     host = VirtualHost("all", ("*",), tuple(routes or [forward(running[0].name)]))
     manager = HttpConnectionManager(RouteConfiguration("routes", (host,)), **http)
-    return Snapshot((Listener("http", listener, manager),), running)
+    return Snapshot((Listener("http", listener, (FilterChain(manager),)),), running)
 
 
 class LogLine(NamedTuple):

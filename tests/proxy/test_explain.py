@@ -20,6 +20,7 @@ from meshproxy.snapshot import (
     FaultAbort,
     FaultDelay,
     FaultInjection,
+    FilterChain,
     FractionalPercent,
     HeaderMatcher,
     HeaderMutations,
@@ -112,7 +113,7 @@ def told(action: Action, request: str = "GET /p HTTP/1.1", *fields: str, **route
 def told_of(routes: list[Route], request: str, *fields: str, domain: str = "*.example") -> Explanation:
     host = VirtualHost("v", (domain,), tuple(routes))
     manager = HttpConnectionManager(RouteConfiguration("c", (host,)))
-    listener = Listener("l", SocketAddress("198.51.100.1", 80), manager)
+    listener = Listener("l", SocketAddress("198.51.100.1", 80), (FilterChain(manager),))
     head = "\r\n".join((request, *fields, "", "")).encode()
     return explain(Snapshot((listener,), (ONE, TWO, EMPTY, ELSEWHERE)), listener, head)
 
@@ -275,7 +276,8 @@ def test_a_direct_response_is_an_answer() -> None:
 
 
 def test_half_a_head_cannot_be_explained() -> None:
-    listener = Listener("l", SocketAddress("198.51.100.1", 80), HttpConnectionManager(RouteConfiguration("c", ())))
+    manager = HttpConnectionManager(RouteConfiguration("c", ()))
+    listener = Listener("l", SocketAddress("198.51.100.1", 80), (FilterChain(manager),))
 
     with pytest.raises(ValueError, match="empty line"):
         explain(Snapshot((listener,)), listener, b"GET / HTTP/1.1\r\nhost: h")
@@ -322,7 +324,7 @@ def test_what_happens_to_every_request_is_its_answer() -> None:
 def test_a_request_that_is_explained_again_finds_the_limit_as_before() -> None:
     route = Route("r", RouteMatch(), to("one"), rate_limit=LocalRateLimit("l", TokenBucket(1, 1, 3600.0)))
     manager = HttpConnectionManager(RouteConfiguration("c", (VirtualHost("v", ("*",), (route,)),)))
-    listener = Listener("l", SocketAddress("198.51.100.1", 80), manager)
+    listener = Listener("l", SocketAddress("198.51.100.1", 80), (FilterChain(manager),))
     explainer = Explainer(Snapshot((listener,), (ONE,)), listener)
 
     twice = [explainer.explain(b"GET / HTTP/1.1\r\nhost: h.example\r\n\r\n") for _ in range(2)]

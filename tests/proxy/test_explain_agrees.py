@@ -316,7 +316,8 @@ def test_what_is_considered_is_what_there_is_and_in_its_place_what_there_is_not(
 ) -> None:
     rules = [_virtual_service(number, host, rules) for number, (host, rules) in enumerate(services)]
     mesh = mesh_of(*map(json.dumps, [*_world([SocketAddress("127.0.0.1", 9000)] * 3), *rules]))
-    at_gateway, at_sidecar, _ = (one.listeners[0].http.route_config.virtual_hosts for one in _snapshots(mesh))
+    managers = (one.listeners[0].filter_chains[0].http for one in _snapshots(mesh))
+    at_gateway, at_sidecar, _ = (manager.route_config.virtual_hosts for manager in managers)
     ((_, servers),) = merge_servers(mesh.gateways.values()).items()
 
     for host in at_gateway:

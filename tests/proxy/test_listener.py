@@ -91,7 +91,7 @@ async def test_an_address_in_use_is_said_and_nothing_is_left_open() -> None:
         config = snapshot(cluster())
         (listener,) = config.listeners
         busy = type(LOCALHOST)("127.0.0.1", taken.getsockname()[1])
-        other = type(listener)("other", busy, listener.http)
+        other = type(listener)("other", busy, listener.filter_chains)
         worker = Worker(Snapshot((listener, other), ()))
         with pytest.raises(OSError, match=f"cannot listen on {busy}: .*another program listens there") as raised:
             await worker.run()

@@ -14,7 +14,7 @@ from meshproxy.proxy.filters.context import FilterContext
 from meshproxy.proxy.filters.local_ratelimit import Bucket, RateLimiter, local_ratelimit
 from meshproxy.proxy.http.failures import NO_HEALTHY_UPSTREAM, Failure
 from meshproxy.proxy.http.message import Service
-from meshproxy.snapshot import LocalRateLimit, RateLimitDescriptor, TokenBucket
+from meshproxy.snapshot import FilterChain, LocalRateLimit, RateLimitDescriptor, TokenBucket
 
 from .made import Backend, failing, made_request
 from .support import GET, backend, gateway, snapshot
@@ -176,18 +176,19 @@ async def test_with_so_many_allowed_so_many_pass_and_the_next_is_refused(level: 
         config = snapshot(server)
         bound = limit(total=5)
         listener = config.listeners[0]
-        routes = listener.http.route_config
+        (chain,) = listener.filter_chains
+        routes = chain.http.route_config
         host = routes.virtual_hosts[0]
         if level == "route":
             host = replace(host, routes=(replace(host.routes[0], rate_limit=bound),))
         if level == "host":
             host = replace(host, rate_limit=bound)
         http = replace(
-            listener.http,
+            chain.http,
             route_config=replace(routes, virtual_hosts=(host,)),
             rate_limit=bound if level == "listener" else None,
         )
-        config = replace(config, listeners=(replace(listener, http=http),))
+        config = replace(config, listeners=(replace(listener, filter_chains=(FilterChain(http),)),))
         async with gateway(config) as running:
             client = await running.client()
             statuses = [(await client.request(GET)).status for _ in range(7)]

@@ -173,15 +173,14 @@ class Explainer:
 
     def __init__(self, snapshot: Snapshot, listener: Listener) -> None:
         self._listener = listener
+        self._http = http = listener.filter_chains[0].http
         self._clusters = {cluster.name: cluster for cluster in snapshot.clusters}
         context = FilterContext(_only_what_is_certain, _in_no_background, lambda: self._now, _in_no_time)
-        self._router = router(listener.http, self._stand_in, lambda: self._chance, context)
+        self._router = router(http, self._stand_in, lambda: self._chance, context)
         refuse = refusal(self._router, context)
-        allowed = authorized(listener.http, _uncounted, refuse, self._observed)
-        self._service = authenticated(listener.http, context, explained_keys, refuse, self._decided(allowed))
-        self._manager = ConnectionManager(
-            listener.http, self._arrived, _Unheard(), Departures(), request_id=lambda: REQUEST_ID
-        )
+        allowed = authorized(http, _uncounted, refuse, self._observed)
+        self._service = authenticated(http, context, explained_keys, refuse, self._decided(allowed))
+        self._manager = ConnectionManager(http, self._arrived, _Unheard(), Departures(), request_id=lambda: REQUEST_ID)
         self._chance = 0.0
         self._now = 0.0
         self._run = _Run()
@@ -211,7 +210,7 @@ class Explainer:
             tried=run.tried,
             route=route,
             access=run.access,
-            policies=tuple(policies(self._listener.http, run.domain.host, route)) if run.domain and route else (),
+            policies=tuple(policies(self._http, run.domain.host, route)) if run.domain and route else (),
             destinations=tuple(self._destinations(received, connection, route)) if route else (),
             answer=None if forwards else run.answer,
         )
@@ -256,12 +255,12 @@ class Explainer:
     def _arrived(self, request: Request) -> Awaitable[Response]:
         run = self._run
         run.seen, run.headers_seen = _head(request), list(request.headers)
-        run.access = tuple(token_decisions(self._listener.http, request))
+        run.access = tuple(token_decisions(self._http, request))
         return self._service(request)
 
     def _decided(self, service: Service) -> Service:
         """`service`, when a request's tokens have been looked at."""
-        engines = access_decisions(self._listener.http)
+        engines = access_decisions(self._http)
 
         def decided(request: Request) -> Awaitable[Response]:
             run = self._run

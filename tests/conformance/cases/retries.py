@@ -8,6 +8,7 @@ from meshproxy.snapshot import (
     CircuitBreakers,
     Cluster,
     Endpoint,
+    FilterChain,
     HttpConnectionManager,
     Listener,
     RetryPolicy,
@@ -104,7 +105,7 @@ def _snapshot(action: RouteAction, *, edge: bool = True, **cluster: object) -> C
             replace(Cluster("x", (Endpoint(backends["a"]),)), **cluster),  # type: ignore[arg-type]
             Cluster("dead", (Endpoint(SocketAddress(_REFUSED.host, _REFUSED.port)),)),
         )
-        return Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), manager),), clusters)
+        return Snapshot((Listener("l", SocketAddress("127.0.0.1", 0), (FilterChain(manager),)),), clusters)
 
     return configured
 

@@ -1,0 +1,81 @@
+"""Listeners, and how they speak HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .access import JwtAuthentication, RbacFilter
+from .routes import Buffer, LocalRateLimit, RouteConfiguration
+from .tls import DownstreamTlsContext
+from .values import Origin, SocketAddress
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConnectionManager:
+    """How a listener speaks HTTP. Defaults are those that Istio gives Envoy at a gateway.
+
+    `use_remote_address`: the listener is the edge of the mesh. It trusts no request's word on where it comes from:
+    it writes x-forwarded-proto, x-envoy-external-address and x-request-id itself, adds the client's address to
+    x-forwarded-for, and takes away what only the mesh may say of a request. Otherwise it stands inside the mesh:
+    x-forwarded-for and x-envoy-external-address pass untouched, x-forwarded-proto and x-request-id are added where
+    they are missing. `jwt_authn` and then each of `rbac` decide about a request before it has a route. `rate_limit` and
+    `buffer` hold where neither the virtual host nor the route has one; the limit also for requests that have no route.
+    """
+
+    route_config: RouteConfiguration
+    server_name: str = "meshproxy"
+    use_remote_address: bool = True
+    max_request_headers_kb: int = 60
+    max_headers_count: int = 100
+    request_headers_timeout_s: float = 60.0
+    idle_timeout_s: float = 3600.0
+    jwt_authn: JwtAuthentication | None = None
+    rbac: tuple[RbacFilter, ...] = ()
+    rate_limit: LocalRateLimit | None = None
+    buffer: Buffer | None = None
+
+
+TransportProtocol = Literal["", "raw_buffer", "tls"]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChainMatch:
+    """The connections that a filter chain is for, as their first bytes tell; an empty condition always holds.
+
+    `server_names` are those that a TLS client asks for (SNI), `*.suffix` for any below it, in lower case.
+    `transport_protocol` is whether it speaks TLS at all; one of `application_protocols` is among those that it offers
+    (ALPN). Which chain of several that match is taken, is decided in this order: the most specific server name first,
+    then the transport protocol, then the application protocols (Envoy's `FilterChainMatch`).
+    """
+
+    server_names: tuple[str, ...] = ()
+    transport_protocol: TransportProtocol = ""
+    application_protocols: tuple[str, ...] = ()
+
+
+ANY_CONNECTION = FilterChainMatch()
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChain:
+    """What is made of some of a listener's connections. A client speaks TLS if and only if there is `tls`."""
+
+    http: HttpConnectionManager
+    match: FilterChainMatch = ANY_CONNECTION
+    tls: DownstreamTlsContext | None = None
+    name: str = ""
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A place where connections are accepted, and what is made of them.
+
+    No two chains have conditions in common that are equally specific. A connection that no chain is for is closed. A
+    single chain that matches everything is taken without a look at what the client says.
+    """
+
+    name: str
+    address: SocketAddress
+    filter_chains: tuple[FilterChain, ...]
