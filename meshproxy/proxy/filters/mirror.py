@@ -21,7 +21,7 @@ import trio
 from ...snapshot import FractionalPercent
 from ..http.failures import Failure
 from ..http.message import Body, Headers, Request, Response, Service, set_header
-from ..transport import Transport
+from ..splice import Sink
 from .context import FilterContext
 
 _log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class _Tee:
         self._copy(piece)
         return piece
 
-    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+    async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         """Whoever copies has to see the bytes."""
 
     def receive_nowait(self) -> bytes:
@@ -234,7 +234,7 @@ class _CopiedBody:
             await self._more.wait()
         return piece
 
-    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+    async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         """It comes out of memory."""
 
     def receive_nowait(self) -> bytes:

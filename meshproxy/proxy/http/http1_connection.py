@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..splice import Sink
 from ..transport import LOST, RECEIVE_SIZE, Transport
 from .failures import Failure
 from .http1_bodies import BodyError, decoder
@@ -55,7 +56,7 @@ class ReceivedBody:
             if self.finished:
                 break
             try:
-                data = await connection.transport.receive(_LARGE if self._decoder.run >= _LARGE else RECEIVE_SIZE)
+                data = await connection.transport.receive(max(RECEIVE_SIZE, min(self._decoder.run, _LARGE)))
             except LOST as error:
                 raise self._lost(error) from error
             if data:
@@ -68,7 +69,7 @@ class ReceivedBody:
             self._end()
         return b""
 
-    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+    async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         connection, decoder = self._connection, self._decoder
         if decoder.run < _WORTH_SPLICING or connection.buffer:
             return

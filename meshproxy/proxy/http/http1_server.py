@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..splice import Sink
 from ..transport import LOST, Transport
 from .failures import (
     DOWNSTREAM_DISCONNECT,
@@ -389,7 +390,7 @@ class _RequestBody(ReceivedBody):
             await self._connection.stop_watching()
         return await super().receive()
 
-    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+    async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         if not self.finished:
             await self._connection.stop_watching()
         await super().splice_to(sink, sent)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import trio
 
-    from ..transport import Transport
+    from ..splice import Sink
     from ..upstream.retry_rules import RetryRules
     from ..upstream.tries import Tries
 
@@ -42,7 +42,7 @@ class Body(Protocol):
     async def receive(self) -> bytes:
         """The next piece, `b""` at the end. Raises `Failure` when the other side breaks off or breaks the protocol."""
 
-    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+    async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         """Hand as much of what comes next straight to `sink` as pays, perhaps nothing; `receive` has the rest.
 
         `sent` is told how many bytes were sent. Raises as `receive` does, and what sending raises. A body that is

@@ -50,17 +50,28 @@ def retrying(cluster: Upstream, chance: Chance) -> Service:
             recent.note(trio.current_time())
         rules = request.retry_rules
         if rules is not None:
-            return retried(request, rules)
+            return retried(request, rules) if isinstance(request.body, bytes) else recorded_meanwhile(request, rules)
         return cluster(request) if request.tries is None else once(request, request.tries)
 
     async def once(request: Request, tries: Tries) -> Response:
         _prepare(request, 0)
         return await _in_time(cluster, request, tries)
 
+    async def recorded_meanwhile(request: Request, rules: RetryRules) -> Response:
+        _prepare(request, MAX_RECORDED)
+        answered = False
+        try:
+            response = await retried(request, rules)
+            answered = True
+            return response
+        finally:
+            if isinstance(request.body, RecordedBody):
+                request.body.settle(answered)
+
     async def retried(request: Request, rules: RetryRules) -> Response:
         tries = request.tries
-        if tries is not None or not isinstance(request.body, bytes):
-            _prepare(request, MAX_RECORDED)
+        if tries is not None and isinstance(request.body, bytes):
+            tries.request_ended()
         try:
             response = await (cluster(request) if tries is None else _in_time(cluster, request, tries))
         except Failure as failure:
