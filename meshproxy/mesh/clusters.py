@@ -99,7 +99,7 @@ def _find(target: Target, view: View, rules: DestinationRules, labels: Mapping[s
     subset = rule.subset(target.subset) if rule and target.subset else None
     if target.subset and subset is None:
         return None
-    return _Found(service, subset, effective_policy(rule, subset.subset if subset else None, target.port))
+    return _Found(service, subset, effective_policy(rule, subset, target.port))
 
 
 def _cluster(target: Target, found: _Found, view: View, here: Whereabouts) -> Cluster | None:

@@ -50,6 +50,7 @@ def entry_services(entry: Resource[api.ServiceEntry], workloads: Workloads) -> I
             visibility=Visibility.of(spec.export_to, entry.namespace),
             resource=entry,
             addresses=tuple(filter(is_ip_address, (_single_address(subnet) for subnet in spec.addresses))),
+            subject_alt_names=spec.subject_alt_names,
         )
 
 
@@ -61,7 +62,8 @@ def _entry_workloads(
         return workloads.select(entry.namespace, spec.workload_selector.labels)
     if not spec.endpoints and resolution in ("DNS", "DNS_ROUND_ROBIN"):
         return [Workload(host)]
-    return [workload for workload in map(Workload.of, spec.endpoints) if workload.address]
+    workloads_within = (Workload.of(one, namespace=entry.namespace) for one in spec.endpoints)
+    return [workload for workload in workloads_within if workload.address]
 
 
 def _single_address(subnet: str) -> str:
@@ -75,8 +77,14 @@ def _entry_endpoint(workload: Workload, port: api.ServicePort) -> ServiceEndpoin
 
 
 def _endpoint(workload: Workload, port: int) -> ServiceEndpoint:
-    check = workload.health_check
-    return ServiceEndpoint(workload.at(port), workload.endpoint_labels, workload.weight, workload.locality, check)
+    return ServiceEndpoint(
+        workload.at(port),
+        workload.endpoint_labels,
+        workload.weight,
+        workload.locality,
+        workload.health_check,
+        workload.service_account,
+    )
 
 
 def entry_target_port(port: api.ServicePort, workload: Workload) -> int:

@@ -6,11 +6,12 @@ Sources: Istio's `destinationRule` and `mergeDestinationRule` (push_context.go, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..resources import (
+    ClientTLSSettings,
     ConnectionPoolSettings,
     DestinationRule,
     LoadBalancerSettings,
@@ -20,7 +21,10 @@ from ..resources import (
     RetryBudget,
     Subset,
     TrafficPolicy,
+    format_path,
 )
+from ..resources.problems import Path
+from ..snapshot import Origin
 from .hosts import HostMap
 from .names import ROOT_NAMESPACE, Visibility, fqdn
 from .ordering import age
@@ -39,10 +43,15 @@ class PlacedSubset(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MergedRule:
-    """DestinationRules of one host that act as one: the first top-level policy, the subsets of each."""
+    """DestinationRules of one host that act as one: the first top-level policy, the subsets of each.
+
+    The policy is written in `owner`. `for_workload`: the rule is for workloads that it selects.
+    """
 
     traffic_policy: TrafficPolicy | None
     subsets: tuple[PlacedSubset, ...]
+    owner: Resource[DestinationRule]
+    for_workload: bool = False
 
     def subset(self, name: str) -> PlacedSubset | None:
         """The subset of this name; the first, where there are several."""
@@ -133,17 +142,33 @@ def joins(rule: Resource[DestinationRule], elder: Resource[DestinationRule]) -> 
 
 def merge(rules: Rules) -> MergedRule:
     """Merge rules of one host and namespace, the oldest first."""
-    policies = (rule.spec.traffic_policy for rule in rules if rule.spec.traffic_policy is not None)
+    owner = next((rule for rule in rules if rule.spec.traffic_policy is not None), rules[0])
     subsets: dict[str, PlacedSubset] = {}
     for rule in rules:
         for place, subset in enumerate(rule.spec.subsets):
             subsets.setdefault(subset.name, PlacedSubset(subset, rule, place))
-    return MergedRule(next(policies, None), tuple(subsets.values()))
+    for_workload = rules[0].spec.workload_selector is not None
+    return MergedRule(owner.spec.traffic_policy, tuple(subsets.values()), owner, for_workload)
 
 
 def _best(by_namespace: dict[str, HostMap[list[Resource[DestinationRule]]]], namespace: str, hostname: str) -> Rules:
     hosts = by_namespace.get(namespace)
     return (hosts.best(hostname) if hosts is not None else None) or ()
+
+
+class PlacedTls(NamedTuple):
+    """Settings of TLS, and where they are written. `for_workload`: by a rule for workloads that it selects."""
+
+    settings: ClientTLSSettings
+    resource: Resource[DestinationRule]
+    path: Path
+    for_workload: bool
+
+    @property
+    def origin(self) -> Origin:
+        """Where they are written."""
+        position = self.resource.position(*self.path)
+        return Origin(position.file, position.line, self.resource.id, format_path(self.path))
 
 
 class EffectivePolicy(NamedTuple):
@@ -153,27 +178,53 @@ class EffectivePolicy(NamedTuple):
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     retry_budget: RetryBudget | None = None
+    tls: PlacedTls | None = None
 
 
-def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
+def effective_policy(rule: MergedRule | None, subset: PlacedSubset | None, port: int) -> EffectivePolicy:
     """The policy of `port`: a subset's fields go before those of the top level, one by one.
 
     At either level, a port's own settings stand in for that level's as a whole: what they leave out is back
     at its default, not inherited.
     """
-    top = _at_port(rule.traffic_policy if rule else None, port)
-    narrow = _at_port(subset.traffic_policy if subset else None, port)
-    if isinstance(narrow, PortTrafficPolicy):
-        return EffectivePolicy(narrow.load_balancer, narrow.connection_pool, narrow.outlier_detection)
-    levels = [level for level in (narrow, top) if level is not None]
+    levels = list(_levels(rule, subset, port))
+    policies = [level.policy for level in levels]
     return EffectivePolicy(
-        next((level.load_balancer for level in levels if level.load_balancer is not None), None),
-        next((level.connection_pool for level in levels if level.connection_pool is not None), None),
-        next((level.outlier_detection for level in levels if level.outlier_detection is not None), None),
-        next((level.retry_budget for level in levels if isinstance(level, TrafficPolicy) and level.retry_budget), None),
+        next((level.load_balancer for level in policies if level.load_balancer is not None), None),
+        next((level.connection_pool for level in policies if level.connection_pool is not None), None),
+        next((level.outlier_detection for level in policies if level.outlier_detection is not None), None),
+        next((one.retry_budget for one in policies if isinstance(one, TrafficPolicy) and one.retry_budget), None),
+        next((_tls(level, rule) for level in levels if level.policy.tls is not None), None),
     )
 
 
-def _at_port(policy: TrafficPolicy | None, port: int) -> TrafficPolicy | PortTrafficPolicy | None:
-    settings = policy.port_level_settings if policy else ()
-    return next((own for own in settings if own.port.number == port), policy)
+class _Level(NamedTuple):
+    """A traffic policy, and where it is written."""
+
+    policy: TrafficPolicy | PortTrafficPolicy
+    resource: Resource[DestinationRule]
+    path: Path
+
+
+def _levels(rule: MergedRule | None, subset: PlacedSubset | None, port: int) -> Iterator[_Level]:
+    """The levels that have a say about `port`, the narrow one first."""
+    if subset is not None and subset.subset.traffic_policy is not None:
+        path = ("spec", "subsets", subset.place, "trafficPolicy")
+        narrow = _at_port(subset.subset.traffic_policy, subset.resource, path, port)
+        yield narrow
+        if isinstance(narrow.policy, PortTrafficPolicy):
+            return
+    if rule is not None and rule.traffic_policy is not None:
+        yield _at_port(rule.traffic_policy, rule.owner, ("spec", "trafficPolicy"), port)
+
+
+def _at_port(policy: TrafficPolicy, resource: Resource[DestinationRule], path: Path, port: int) -> _Level:
+    for place, own in enumerate(policy.port_level_settings):
+        if own.port.number == port:
+            return _Level(own, resource, (*path, "portLevelSettings", place))
+    return _Level(policy, resource, path)
+
+
+def _tls(level: _Level, rule: MergedRule | None) -> PlacedTls:
+    assert level.policy.tls is not None and rule is not None
+    return PlacedTls(level.policy.tls, level.resource, (*level.path, "tls"), rule.for_workload)

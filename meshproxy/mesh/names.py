@@ -18,6 +18,9 @@ ROOT_NAMESPACE = "istio-system"
 
 CLUSTER_DOMAIN = "cluster.local"
 
+TRUST_DOMAIN = "cluster.local"
+"""What the identities of workloads begin with, where nobody says otherwise."""
+
 
 def fqdn(host: str, namespace: str) -> str:
     """`host` as the mesh knows it: a name without a dot is a service of `namespace`; all others stay."""
@@ -69,6 +72,12 @@ def cluster_name(host: str, port: int, subset: str = "") -> str:
 def inbound_cluster_name(port: int) -> str:
     """The name of the cluster that a sidecar reaches its own app by, for requests to the workload's `port`."""
     return f"inbound|{port}||"
+
+
+def spiffe_id(service_account: str, trust_domain: str = TRUST_DOMAIN) -> str:
+    """The identity of the workloads of a service account, `NAMESPACE/ACCOUNT`, as Istio writes it."""
+    namespace, _, account = service_account.partition("/")
+    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}"
 
 
 def with_port(host: str, port: int) -> str:

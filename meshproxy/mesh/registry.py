@@ -51,13 +51,17 @@ _HTTP = _GRPC | {"", "HTTP", "HTTP2", "HTTP_PROXY"}
 
 @dataclass(frozen=True, slots=True)
 class ServiceEndpoint:
-    """One server behind one port of a service; `labels` are its workload's, for subsets to choose by."""
+    """One server behind one port of a service; `labels` are its workload's, for subsets to choose by.
+
+    `service_account` is its workload's, `NAMESPACE/ACCOUNT`, empty where nobody said.
+    """
 
     address: Address
     labels: Mapping[str, str] = field(default_factory=dict)
     weight: int = 1
     locality: Locality = UNKNOWN_LOCALITY
     health_check: HealthCheck | None = None
+    service_account: str = ""
 
 
 Endpoints = Mapping[int, tuple[ServiceEndpoint, ...]]
@@ -69,6 +73,7 @@ class Service:
     """A host that requests can be sent to. With `external_name`, it is only another name for that host.
 
     `addresses` are the service's own, virtual as a rule: clients may name it by them, and no endpoint has them.
+    `subject_alt_names` are those that its endpoints' certificates may have.
     """
 
     hostname: str
@@ -81,6 +86,7 @@ class Service:
     kubernetes: bool = False
     external_name: str | None = None
     addresses: tuple[str, ...] = ()
+    subject_alt_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Service {self.hostname} of {self.resource.id}, ports {[port.number for port in self.ports]}>"
@@ -198,7 +204,7 @@ def _seniority(service: Service) -> tuple[bool, Any, str, str]:
 
 
 def _join(elder: Service, younger: Service) -> Service:
-    """Two declarations of one host in one namespace: the elder's, with the endpoints and addresses of both.
+    """Two declarations of one host in one namespace: the elder's, with the endpoints, addresses and names of both.
 
     Only entries of a kind add ports to each other; what differs in how it is resolved or seen stays the
     elder's.
@@ -212,4 +218,5 @@ def _join(elder: Service, younger: Service) -> Service:
     ports = elder.ports + new
     endpoints = {p.number: elder.endpoints.get(p.number, ()) + younger.endpoints.get(p.number, ()) for p in ports}
     addresses = tuple(dict.fromkeys(elder.addresses + younger.addresses))
-    return dataclasses.replace(elder, ports=ports, endpoints=endpoints, addresses=addresses)
+    names = tuple(dict.fromkeys(elder.subject_alt_names + younger.subject_alt_names))
+    return dataclasses.replace(elder, ports=ports, endpoints=endpoints, addresses=addresses, subject_alt_names=names)

@@ -32,7 +32,10 @@ def topology_labels(locality: Locality) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A program at an address. `ports` are its own ports, by the names that services have for theirs."""
+    """A program at an address. `ports` are its own ports, by the names that services have for theirs.
+
+    `service_account` is `NAMESPACE/ACCOUNT`, empty where nobody said; it is what the workload's identity is made of.
+    """
 
     address: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -41,17 +44,26 @@ class Workload:
     locality: Locality = UNKNOWN_LOCALITY
     network: str = ""
     health_check: HealthCheck | None = None
+    service_account: str = ""
 
     @classmethod
-    def of(cls, entry: WorkloadEntry, labels: Mapping[str, str] | None = None) -> Workload:
-        """The workload of an entry; `labels`, those of its metadata, go before those of its spec.
+    def of(cls, entry: WorkloadEntry, labels: Mapping[str, str] | None = None, namespace: str = "") -> Workload:
+        """The workload of an entry of `namespace`; `labels`, those of its metadata, go before those of its spec.
 
         A locality in its label has dots where a label may have no slashes.
         """
         merged = {**entry.labels, **(labels or {})}
         written = entry.locality or merged.get(LOCALITY_LABEL, "")
         locality = locality_of(written if "/" in written or entry.locality else written.replace(".", "/"))
-        return cls(entry.address or "", merged, entry.ports, entry.weight or 1, locality, entry.network or "")
+        return cls(
+            entry.address or "",
+            merged,
+            entry.ports,
+            entry.weight or 1,
+            locality,
+            entry.network or "",
+            service_account=f"{namespace}/{entry.service_account}" if entry.service_account else "",
+        )
 
     @property
     def endpoint_labels(self) -> Mapping[str, str]:
@@ -73,7 +85,7 @@ class Workloads:
         self._all: dict[str, list[Workload]] = {}
         self._labelled: dict[tuple[str, str, str], list[Workload]] = {}
         for entry in sorted(entries, key=lambda entry: (entry.namespace, entry.name)):
-            workload = Workload.of(entry.spec, entry.labels)
+            workload = Workload.of(entry.spec, entry.labels, entry.namespace)
             if not workload.address:
                 continue  # reached through its network's gateway alone, and there is one network here
             check = health_check(entry, groups, workload.at)

@@ -40,10 +40,15 @@ class TlsCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class SystemRoots:
+    """The authorities that the machine trusts, by its operating system."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrustedCa:
     """The authorities whose certificates are believed, and the lists of those that they have revoked; all in PEM."""
 
-    trusted_ca: DataSource
+    trusted_ca: DataSource | SystemRoots
     crl: DataSource | None = None
 
 

@@ -10,7 +10,7 @@ from .access import AccessRule, Jwks
 from .clusters import Cluster, Maglev, Probe, RingHash
 from .listeners import Listener
 from .routes import Action, HashPolicy
-from .tls import DataSource, Secret, SecretSource
+from .tls import DataSource, Secret, SecretSource, SystemRoots
 from .values import Address, ValueMatcher
 
 
@@ -58,7 +58,7 @@ _UNION_MEMBERS = tuple(
         RingHash | Maglev,
         AccessRule,
         Jwks,
-        DataSource,
+        DataSource | SystemRoots,
         SecretSource,
     )
     for member in get_args(union)
