@@ -76,7 +76,16 @@ from .clusters import (
     TcpProbe,
     TlsMode,
 )
-from .listeners import ANY_CONNECTION, FilterChain, FilterChainMatch, HttpConnectionManager, Listener, TransportProtocol
+from .listeners import (
+    ANY_CONNECTION,
+    ClientCertDetails,
+    FilterChain,
+    FilterChainMatch,
+    ForwardClientCert,
+    HttpConnectionManager,
+    Listener,
+    TransportProtocol,
+)
 from .matching import Claim, ClaimMatcher, HeaderMatcher, QueryParameterMatcher, RouteMatch
 from .routes import (
     HEADER_OPERATORS,
@@ -152,6 +161,7 @@ __all__ = [
     "Claim",
     "ClaimMatcher",
     "ClaimToHeader",
+    "ClientCertDetails",
     "Cluster",
     "CommonTlsContext",
     "CorsPolicy",
@@ -170,6 +180,7 @@ __all__ = [
     "FileSource",
     "FilterChain",
     "FilterChainMatch",
+    "ForwardClientCert",
     "FractionalPercent",
     "HashCookie",
     "HashHeader",

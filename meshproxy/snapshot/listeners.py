@@ -10,6 +10,21 @@ from .routes import Buffer, LocalRateLimit, RouteConfiguration
 from .tls import DownstreamTlsContext
 from .values import Origin, SocketAddress
 
+ForwardClientCert = Literal["SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"]
+"""What becomes of x-forwarded-client-cert, which tells servers of clients' certificates (Envoy's
+`ForwardClientCertDetails`): it is taken away; passed on; passed on with an element of our own behind it; or replaced by
+one. All but the last do so for clients that have shown a certificate, and take it away for all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertDetails:
+    """What an element of x-forwarded-client-cert tells, besides who received the certificate and its SHA-256 sum."""
+
+    subject: bool = False
+    cert: bool = False
+    uri: bool = False
+    dns: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class HttpConnectionManager:
@@ -19,8 +34,10 @@ class HttpConnectionManager:
     it writes x-forwarded-proto, x-envoy-external-address and x-request-id itself, adds the client's address to
     x-forwarded-for, and takes away what only the mesh may say of a request. Otherwise it stands inside the mesh:
     x-forwarded-for and x-envoy-external-address pass untouched, x-forwarded-proto and x-request-id are added where
-    they are missing. `jwt_authn` and then each of `rbac` decide about a request before it has a route. `rate_limit` and
-    `buffer` hold where neither the virtual host nor the route has one; the limit also for requests that have no route.
+    they are missing. `forward_client_cert` says what becomes of x-forwarded-client-cert, and `client_cert_details` what
+    an element of it tells. `jwt_authn` and then each of `rbac` decide about a request before it has a route.
+    `rate_limit` and `buffer` hold where neither the virtual host nor the route has one; the limit also for requests
+    that have no route.
     """
 
     route_config: RouteConfiguration
@@ -34,6 +51,8 @@ class HttpConnectionManager:
     rbac: tuple[RbacFilter, ...] = ()
     rate_limit: LocalRateLimit | None = None
     buffer: Buffer | None = None
+    forward_client_cert: ForwardClientCert = "SANITIZE"
+    client_cert_details: ClientCertDetails = ClientCertDetails()
 
 
 TransportProtocol = Literal["", "raw_buffer", "tls"]
