@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from .heads import cookie_attribute_error, cookie_name_error, hashed_header_error
 from .model import Model, NotYet, Ruled, Wrong, none_of, one_of, raise_wrongs
 from .targets import WorkloadLabels
 from .types import (
@@ -29,6 +30,7 @@ from .types import (
     UInt,
     UInt64,
     WildcardHost,
+    checked,
     one_of_texts,
 )
 from .virtual_service import PortSelector
@@ -68,18 +70,21 @@ def _is_prime(number: int) -> bool:
     return number > 1 and all(number % factor for factor in range(2, isqrt(number) + 1))
 
 
+CookieText = Annotated[str, checked(cookie_attribute_error)]
+
+
 class Attribute(Model):
     """An attribute of a cookie that the proxy makes."""
 
-    name: Text
-    value: str | None = None
+    name: Annotated[str, checked(cookie_name_error)]
+    value: CookieText | None = None
 
 
 class HTTPCookie(Ruled):
     """The cookie to hash; with a ttl, the proxy makes it where it is missing."""
 
-    name: Text
-    path: str | None = None
+    name: Annotated[str, checked(cookie_name_error)]
+    path: CookieText | None = None
     ttl: Duration | None = None
     attributes: tuple[Attribute, ...] = ()
 
@@ -90,10 +95,10 @@ class HTTPCookie(Ruled):
 class ConsistentHashLB(Ruled):
     """The same request property leads to the same endpoint."""
 
-    http_header_name: str | None = None
+    http_header_name: Annotated[str, checked(hashed_header_error)] | None = None
     http_cookie: HTTPCookie | None = None
     use_source_ip: Bool | None = None
-    http_query_parameter_name: str | None = None
+    http_query_parameter_name: Text | None = None
     ring_hash: RingHash | None = None
     maglev: MagLev | None = None
     minimum_ring_size: RingSize | None = None
@@ -307,7 +312,7 @@ class OutlierDetection(Ruled):
     base_ejection_time: PositiveDuration | None = None
     max_ejection_percent: PercentInt | None = None
     min_health_percent: PercentInt | None = None
-    outlier_detection_http_error_codes: tuple[UInt, ...] = ()
+    outlier_detection_http_error_codes: tuple[Annotated[int, Field(strict=True, ge=100, le=999)], ...] = ()
 
     def broken_rules(self) -> Iterator[Wrong]:
         if self.consecutive_local_origin_failures and not self.split_external_local_origin_errors:

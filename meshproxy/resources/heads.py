@@ -66,9 +66,28 @@ def cors_header_error(name: str) -> str | None:
     return f"{name!r} is not a header name; use letters, digits and '-', or '*' for all"
 
 
+def hashed_header_error(name: str) -> str | None:
+    """Why no request could be hashed by a header of this name, pseudo-headers included."""
+    if name in _PSEUDO_HEADERS or _TOKEN.fullmatch(name):
+        return None
+    return f"{name!r} is not a header name; use letters, digits and '-'"
+
+
 def limited_header_error(name: str) -> str | None:
     """Why no request could be told apart by a header of this name."""
     return None if _TOKEN.fullmatch(name) else f"{name!r} is not a header name; use letters, digits and '-'"
+
+
+def cookie_name_error(name: str) -> str | None:
+    """Why no cookie could have this name (RFC 6265, section 4.1.1)."""
+    return None if _TOKEN.fullmatch(name) else f"{name!r} is not a cookie's name; use letters, digits, '-' and '_'"
+
+
+def cookie_attribute_error(text: str) -> str | None:
+    """Why the text cannot be part of a cookie's attribute (RFC 6265, section 4.1.1)."""
+    if _CONTROL.search(text) or ";" in text:
+        return f"{text!r} would end the cookie's attribute; leave out ';' and control characters"
+    return None
 
 
 def header_value_error(value: str) -> str | None:

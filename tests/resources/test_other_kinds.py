@@ -104,6 +104,30 @@ REFUSED = [
         "trafficPolicy.connectionPool.tcp.connectTimeout",
         "whole ms",
     ),
+    *(
+        (
+            "DestinationRule",
+            policy(f"loadBalancer: {{consistentHash: {{{hashed}}}}}"),
+            f"trafficPolicy.loadBalancer.consistentHash.{field}",
+            told,
+        )
+        for hashed, field, told in (
+            ("httpHeaderName: ''", "httpHeaderName", "not a header name"),
+            ("httpHeaderName: 'a b'", "httpHeaderName", "not a header name"),
+            ("httpQueryParameterName: ''", "httpQueryParameterName", "cannot be empty"),
+            ('httpCookie: {name: "a\\r\\nx", ttl: 0s}', "httpCookie.name", "not a cookie's name"),
+            ('httpCookie: {name: "a;b", ttl: 0s}', "httpCookie.name", "not a cookie's name"),
+            ('httpCookie: {name: a, ttl: 0s, path: "/\\r\\nx: y"}', "httpCookie.path", "control characters"),
+            ('httpCookie: {name: a, attributes: [{name: "A\\n"}]}', "httpCookie.attributes[0].name", "not a cookie's"),
+            ("httpCookie: {name: a, attributes: [{name: A, value: a;b}]}", "httpCookie.attributes[0].value", "';'"),
+        )
+    ),
+    (
+        "DestinationRule",
+        policy("outlierDetection: {outlierDetectionHttpErrorCodes: [404, 99]}"),
+        "trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[1]",
+        "out of range",
+    ),
     (
         "DestinationRule",
         policy("loadBalancer: {simple: ROUNDROBIN}"),

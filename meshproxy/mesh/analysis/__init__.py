@@ -25,6 +25,7 @@ from . import (
     access,
     balancing,
     conflicts,
+    contradictions,
     delegation,
     destination_rules,
     destinations,
@@ -73,7 +74,12 @@ CHECKS: tuple[Check, ...] = (
 
 def remarks(mesh: Mesh) -> tuple[Note, ...]:
     """What a person should know of a mesh that can run, by file and line."""
-    found = (*balancing.idle_settings(mesh), *health.idle_outlier_detection(mesh), *health.idle_probes(mesh))
+    found = (
+        *balancing.idle_settings(mesh),
+        *contradictions.contradictions(mesh),
+        *health.idle_outlier_detection(mesh),
+        *health.idle_probes(mesh),
+    )
     return tuple(sorted(set(found)))
 
 
