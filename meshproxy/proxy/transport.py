@@ -40,6 +40,9 @@ class Transport:
 
     __slots__ = ("_fd", "_readiness", "_socket", "waiter")
 
+    spliceable = True
+    """What is sent may come in a pipe."""
+
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         if connected.family != socket.AF_UNIX:
@@ -49,6 +52,12 @@ class Transport:
         self.waiter = Waiter(self._fd)
         self._readiness = readiness()
         self._readiness.add(self.waiter)
+
+    def _take_over(self, other: Transport) -> None:
+        """Own the socket of another, which from now on is as good as closed."""
+        self._socket, self._fd = other._socket, other._fd
+        self.waiter, self._readiness = other.waiter, other._readiness
+        other._fd = -1
 
     def __repr__(self) -> str:
         return f"<Transport fd={self._fd}>" if self._fd >= 0 else "<Transport closed>"

@@ -71,7 +71,7 @@ class ReceivedBody:
 
     async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         connection, decoder = self._connection, self._decoder
-        if decoder.run < _WORTH_SPLICING or connection.buffer:
+        if decoder.run < _WORTH_SPLICING or connection.buffer or not sink.spliceable:
             return
         while decoder.run:
             try:
