@@ -9,6 +9,7 @@ The words of this package:
 - `certificates`, `keys`, `revocation` and `signing_requests` make and read these; `description` tells them in words.
 - A join token (`tokens`) admits a workload's first signing request; `admission` decides who gets which certificate.
 - `server` is the CA on the network, `client` a workload's side of it, `protocol` what they say to each other.
+- A running proxy's own identity is a `WorkloadIdentity` (`workload`): got before it serves, and kept current.
 - `files` writes whole files or none, `issuance` is the record of what was issued, `renewal` says when it is time.
 - Users show JSON Web Tokens: `jwt` takes one apart and says why it is refused, `jwks` has the keys that sign them, and
   `issuers` fetches those keys and keeps them fresh; `minting` is an issuer for development.
@@ -24,6 +25,7 @@ from .credentials import Credentials, Issued, read_credentials, write_credential
 from .errors import IdentityError, NotVerified, Refused, Unusable
 from .spiffe import SpiffeId
 from .verification import Identity, verify_peer
+from .workload import WorkloadIdentity, trusted_by
 
 __all__ = [
     "Authority",
@@ -36,11 +38,13 @@ __all__ = [
     "RemoteCa",
     "SpiffeId",
     "Unusable",
+    "WorkloadIdentity",
     "keep_current",
     "local_ca",
     "obtain",
     "read_credentials",
     "server_id",
+    "trusted_by",
     "verify_peer",
     "write_credentials",
 ]
