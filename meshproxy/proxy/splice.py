@@ -35,6 +35,10 @@ _MAX_IDLE = 16
 class Sink(Protocol):
     """Where bytes can be sent. What is sent raises `transport.LOST` when the connection breaks."""
 
+    @property
+    def spliceable(self) -> bool:
+        """What is sent may come in a pipe."""
+
     async def send(self, data: bytes) -> None:
         """Send all of it."""
 

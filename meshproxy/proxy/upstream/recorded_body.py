@@ -128,6 +128,7 @@ class _Keeping:
     def __init__(self, body: RecordedBody, sink: Sink) -> None:
         self._body = body
         self._sink = sink
+        self.spliceable = sink.spliceable
 
     async def send(self, data: bytes) -> None:
         await self._sink.send(data)
