@@ -19,7 +19,6 @@ from meshproxy.identity import (
     Refused,
     WorkloadIdentity,
     read_credentials,
-    trusted_by,
     verify_peer,
     write_credentials,
 )
@@ -50,8 +49,12 @@ def refusing(error: IdentityError) -> Obtain:
 
 
 def identity(ca: Obtain, authority: Authority | None = None, kept: Path | None = None) -> WorkloadIdentity:
-    trusted = trusted_by(authority) if authority is not None else None
-    return WorkloadIdentity(ca, REVIEWS, clock=clock, chance=lambda: 0.5, trusted=trusted, kept=kept)
+    async def trusted() -> Issued:
+        assert authority is not None
+        return authority.trusted()  # not in a thread, of which the mock clock would know nothing
+
+    looked_at = None if authority is None else trusted
+    return WorkloadIdentity(ca, REVIEWS, clock=clock, chance=lambda: 0.5, trusted=looked_at, kept=kept)
 
 
 async def told(one: WorkloadIdentity, until_s: float) -> list[Credentials]:
