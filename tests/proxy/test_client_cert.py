@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshproxy.identity import keys
-from meshproxy.proxy.http.client_cert import client_cert_element, forwarded, rfc2253
-from meshproxy.proxy.http.message import Headers
-from meshproxy.snapshot import ClientCertDetails, ForwardClientCert
+from meshproxy.proxy.http.client_cert import client_cert_element, rfc2253, told_on
+from meshproxy.proxy.http.connection_manager import ConnectionManager
+from meshproxy.proxy.http.departures import Departures
+from meshproxy.proxy.http.failures import Failure
+from meshproxy.proxy.http.message import Request, Response
+from meshproxy.snapshot import ClientCertDetails, ForwardClientCert, HttpConnectionManager, RouteConfiguration
 
 from ..identity.support import needs_openssl, openssl
+from .made import CONNECTION, Backend, made_request
 
 KEY = keys.generate()
 SPIFFE = "spiffe://cluster.local/ns/default/sa/web"
@@ -85,9 +90,7 @@ def test_the_certificate_is_encoded_so_that_it_is_one_word() -> None:
 
 
 ELEMENT = b"By=a;Hash=b"
-FIRST = (b"accept", b"*/*")
-FORGED = (b"x-forwarded-client-cert", b"By=forged")
-AGAIN = (b"x-forwarded-client-cert", b"By=again")
+FORGED = [b"By=forged", b"By=again"]
 
 
 @pytest.mark.parametrize(
@@ -107,18 +110,42 @@ AGAIN = (b"x-forwarded-client-cert", b"By=again")
 def test_a_client_without_a_certificate_is_believed_by_no_mode_but_the_last(
     mode: ForwardClientCert, element: bytes, expected: list[bytes]
 ) -> None:
-    headers: Headers = [FIRST, FORGED, AGAIN]
-
-    after = forwarded(mode, headers, element)
-
-    assert after[0] == FIRST
-    assert [value for name, value in after if name == FORGED[0]] == expected
-    assert headers == [FIRST, FORGED, AGAIN]
+    assert list(told_on(mode, FORGED, element)) == expected
 
 
 def test_a_request_that_tells_nothing_gets_an_element() -> None:
-    assert forwarded("APPEND_FORWARD", [FIRST], ELEMENT) == [FIRST, (b"x-forwarded-client-cert", ELEMENT)]
-    assert forwarded("APPEND_FORWARD", [FIRST], b"") == [FIRST]
+    assert told_on("APPEND_FORWARD", [], ELEMENT) == [ELEMENT]
+    assert told_on("SANITIZE_SET", [], ELEMENT) == [ELEMENT]
+    assert told_on("FORWARD_ONLY", [], ELEMENT) == []
+
+
+@pytest.mark.parametrize("at_the_edge", [True, False])
+async def test_a_listener_tells_of_the_connection_that_a_request_came_by(at_the_edge: bool) -> None:
+    forged = [(b"x-forwarded-client-cert", b"By=forged"), (b"accept", b"*/*")]
+    mode: ForwardClientCert = "SANITIZE_SET" if at_the_edge else "APPEND_FORWARD"
+    manager = HttpConnectionManager(
+        RouteConfiguration("r", ()), use_remote_address=at_the_edge, forward_client_cert=mode
+    )
+
+    async def seen(client_cert: bytes) -> list[bytes]:
+        backend = Backend()
+        connection = replace(CONNECTION, client_cert=client_cert)
+        service = ConnectionManager(manager, backend, _Nobody(), Departures())
+        await service(made_request(headers=list(forged), connection=connection))
+        return [value for name, value in backend.request.headers if name == b"x-forwarded-client-cert"]
+
+    assert await seen(b"") == []
+    assert await seen(ELEMENT) == [ELEMENT if at_the_edge else b"By=forged," + ELEMENT]
+
+
+class _Nobody:
+    """Who is told of requests."""
+
+    def request_finished(self, request: Request) -> None:
+        pass
+
+    def head_refused(self, failure: Failure, response: Response, peer: bytes) -> None:
+        pass
 
 
 NAMES = [

@@ -11,7 +11,7 @@ Rule: who showed no certificate that has been verified is not believed a word of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -19,26 +19,40 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from ...snapshot import ClientCertDetails, ForwardClientCert
-from .message import Headers, remove_headers
+from .message import Headers, Request
 
 NAME = b"x-forwarded-client-cert"
 
-_NAMES = frozenset((NAME,))
+Forwarding = Callable[[Request, bytes], Headers]
+"""What makes a request's headers what they shall be upstream; it takes this one away (`forwarded`)."""
 
 
-def forwarded(mode: ForwardClientCert, headers: Headers, element: bytes) -> Headers:
-    """The headers with what goes on to the server of the client's certificate.
+def telling_client_cert(mode: ForwardClientCert, forwarding: Forwarding) -> Forwarding:
+    """The same, with what goes on to the server of the client's certificate."""
+    if mode == "SANITIZE":
+        return forwarding
 
-    `element` tells of that certificate; it is empty when none was shown.
-    """
-    told = [value for name, value in headers if name == NAME]
-    if mode == "ALWAYS_FORWARD_ONLY" or (mode == "FORWARD_ONLY" and element):
+    def forward(request: Request, request_id: bytes) -> Headers:
+        told = [value for name, value in request.headers if name == NAME]
+        headers = forwarding(request, request_id)
+        headers += [(NAME, value) for value in told_on(mode, told, request.connection.client_cert)]
         return headers
-    kept = remove_headers(headers, _NAMES) if told else headers
+
+    return forward
+
+
+def told_on(mode: ForwardClientCert, told: Sequence[bytes], element: bytes) -> Sequence[bytes]:
+    """The values of the header that go on to the server, of those that a client has `told`.
+
+    `element` tells of the client's certificate; it is empty when none was shown.
+    """
+    if mode == "ALWAYS_FORWARD_ONLY":
+        return told
     if not element or mode == "SANITIZE":
-        return kept
-    value = b",".join([*told, element]) if mode == "APPEND_FORWARD" else element
-    return [*kept, (NAME, value)]
+        return ()
+    if mode == "FORWARD_ONLY":
+        return told
+    return [b",".join([*told, element]) if mode == "APPEND_FORWARD" else element]
 
 
 def client_cert_element(peer: x509.Certificate, local_uris: Sequence[str], details: ClientCertDetails) -> bytes:

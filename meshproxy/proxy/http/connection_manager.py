@@ -15,6 +15,7 @@ from email.utils import formatdate
 from typing import Protocol
 
 from ...snapshot import HttpConnectionManager
+from .client_cert import telling_client_cert
 from .departures import Departures
 from .failures import ABSOLUTE_PATH_REJECTED, INTERNAL_ERROR, UPGRADE_NOT_ALLOWED, Failure
 from .forwarded import at_edge, inside
@@ -53,7 +54,9 @@ class ConnectionManager:
         self.draining = False
         """Every response is its connection's last."""
         self._router = router
-        self._forwarded = at_edge if config.use_remote_address else inside
+        self._forwarded = telling_client_cert(
+            config.forward_client_cert, at_edge if config.use_remote_address else inside
+        )
         self.finished = telemetry.request_finished
         """To be called when a request has been answered, or never will be."""
         self._telemetry = telemetry

@@ -69,7 +69,8 @@ class Connection:
 
     `peer` is the IP address at its other end, empty for a Unix socket; `peer_address` is that as `ip:port`, and
     `local_address` our own. `peer_names` are what the client's certificate calls it, such as a SPIFFE ID, once that has
-    been verified: none without TLS. `server_name` is the one that it asked for (SNI).
+    been verified: none without TLS. `server_name` is the one that it asked for (SNI). `client_cert` is what a listener
+    that forwards such things tells servers of the client's certificate, if it has shown one.
     """
 
     peer: bytes
@@ -77,6 +78,7 @@ class Connection:
     local_address: str
     peer_names: tuple[bytes, ...] = ()
     server_name: bytes = b""
+    client_cert: bytes = b""
 
 
 class Request:
