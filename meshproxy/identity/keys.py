@@ -72,28 +72,40 @@ def strong(key: object) -> PublicKey:
 
 def read_key(path: Path, passphrase: Passphrase) -> tuple[PrivateKey, bytes | None]:
     """A private key, and the passphrase that it is encrypted with. Raises `Unusable`."""
-    data = files.read(path)
+    return _parsed(files.read(path), str(path), lambda: passphrase(path))
+
+
+def parse_key(data: bytes, where: str) -> PrivateKey:
+    """The private key of a PEM text, not encrypted. Raises `Unusable`; `where` says whose text it is."""
+
+    def refuse() -> bytes:
+        raise Unusable(f"cannot use the key {where}: it is encrypted; write it without a passphrase")
+
+    return _parsed(data, where, refuse)[0]
+
+
+def _parsed(data: bytes, where: str, passphrase: Callable[[], bytes]) -> tuple[PrivateKey, bytes | None]:
     secret = None
     try:
         try:
             key = serialization.load_pem_private_key(data, None)
         except TypeError:  # encrypted
-            secret = passphrase(path)
+            secret = passphrase()
             key = serialization.load_pem_private_key(data, secret)
     except (ValueError, UnsupportedAlgorithm):
         # Nothing of what the library says is passed on: it is not for people, and may tell of the key.
         if secret is not None:
             raise Unusable(
-                f"cannot decrypt the key {path}: the passphrase is not the one it was written with"
+                f"cannot decrypt the key {where}: the passphrase is not the one it was written with"
             ) from None
         reason = "it is damaged, or of an unknown kind"
         if b"PRIVATE KEY-----" not in data:
             reason = "it is no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----"
-        raise Unusable(f"cannot use the key {path}: {reason}") from None
+        raise Unusable(f"cannot use the key {where}: {reason}") from None
     try:
         strong(key.public_key())
     except ValueError as error:
-        raise Unusable(f"cannot use the key {path}: it is {error}") from None
+        raise Unusable(f"cannot use the key {where}: it is {error}") from None
     assert isinstance(key, PrivateKey)
     return key, secret
 
