@@ -10,7 +10,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NoReturn, TypeAlias
 
 import h11
@@ -20,6 +20,7 @@ from cryptography import x509
 
 from . import certificates, keys
 from .authority import Authority, server_id
+from .certificates import WORKLOAD_LIFETIME
 from .credentials import Credentials, Issued, show_in
 from .errors import IdentityError, NotVerified, Refused, Unusable
 from .keys import PrivateKey
@@ -75,12 +76,13 @@ async def keep_current(
     Raises:
         IdentityError: there are no credentials yet, and the CA refuses to give any.
     """
+    obtained: datetime | None = None
     while True:
         if current is not None:
-            await _sleep_until(renewal_time(current.issued.leaf, chance()), clock)
+            await _sleep_until(renewal_time(current.issued.leaf, chance(), obtained), clock)
         renewed: Credentials = await _retrying(current, chance)(obtain, ca, identity, current, clock)
         changed(renewed)
-        current = renewed
+        current, obtained = renewed, clock()
 
 
 def _retrying(current: Credentials | None, chance: Callable[[], float]) -> tenacity.AsyncRetrying:
@@ -110,12 +112,12 @@ async def _sleep_until(time: datetime, clock: Clock) -> None:
         await trio.sleep(min(left_s, _MAX_SLEEP_S))
 
 
-def local_ca(authority: Authority, clock: Clock) -> Obtain:
+def local_ca(authority: Authority, clock: Clock, lifetime: timedelta = WORKLOAD_LIFETIME) -> Obtain:
     """A CA in a directory of this machine: whoever may read its key needs no token."""
 
     async def sign(request: bytes, current: Credentials | None) -> Issued:
         wanted = parse_request(request)
-        return await trio.to_thread.run_sync(authority.issue, wanted.public_key, wanted.identity, clock())
+        return await trio.to_thread.run_sync(authority.issue, wanted.public_key, wanted.identity, clock(), lifetime)
 
     return sign
 

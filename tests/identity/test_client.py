@@ -41,7 +41,14 @@ def clock() -> datetime:
 class Ca:
     """A CA that answers at once, after it has met with `failures`."""
 
-    def __init__(self, authority: Authority, *failures: IdentityError, identity: SpiffeId = REVIEWS) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        *failures: IdentityError,
+        identity: SpiffeId = REVIEWS,
+        lifetime: timedelta = timedelta(hours=24),
+    ) -> None:
+        self._lifetime = lifetime
         self._authority = authority
         self._failures = list(failures)
         self._identity = identity
@@ -53,7 +60,7 @@ class Ca:
         self.held.append(current)
         if self._failures:
             raise self._failures.pop(0)
-        return self._authority.issue(parse_request(request).public_key, self._identity, clock())
+        return self._authority.issue(parse_request(request).public_key, self._identity, clock(), self._lifetime)
 
 
 async def kept(ca: Ca, current: Credentials | None, until_s: float, chance: float = 0.5) -> list[Credentials]:
@@ -80,6 +87,18 @@ async def test_credentials_come_at_once_and_again_at_each_half_of_their_life(
     assert ca.asked[0] == 0
     assert all(abs(after - before - 43200) < 120 for before, after in zip(ca.asked, ca.asked[1:], strict=False))
     assert len(got) == 6
+
+
+async def test_short_lives_are_halved_from_when_they_were_given(
+    authority: Authority, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Certificates begin before they were made, for clocks that are behind: that part of a life has never been lived."""
+    ca = Ca(authority, lifetime=timedelta(seconds=10))
+    await kept(ca, None, 61)
+    pauses = [after - before for before, after in zip(ca.asked, ca.asked[1:], strict=False)]
+    # Certificates count whole seconds.
+    assert len(pauses) == pytest.approx(12, abs=2)
+    assert all(4 <= pause <= 6 for pause in pauses)
 
 
 async def test_credentials_that_are_there_are_kept_until_it_is_time(
