@@ -92,7 +92,7 @@ async def test_credentials_come_at_once_and_again_at_each_half_of_their_life(
 async def test_short_lives_are_halved_from_when_they_were_given(
     authority: Authority, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Certificates begin before they were made, for clocks that are behind: that part of a life has never been lived."""
+    """Certificates begin before they were made, for clocks that are behind: that part of a life was never lived."""
     ca = Ca(authority, lifetime=timedelta(seconds=10))
     await kept(ca, None, 61)
     pauses = [after - before for before, after in zip(ca.asked, ca.asked[1:], strict=False)]
