@@ -108,7 +108,7 @@ def _limits(cluster: snapshot.Cluster) -> dict[str, dict[str, int | str]]:
 def _host_figures(host: Host) -> dict[str, int | str]:
     return {
         "cx_active": host.connections,
-        "cx_idle": len(host.idle),
+        "cx_idle": host.idle_count,
         "cx_connect_fail": host.connect_failures,
         "cx_total": host.connections_total,
         "rq_active": host.active,

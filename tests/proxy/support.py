@@ -466,7 +466,7 @@ class Gateway:
     def _is_settled(self) -> bool:
         return (
             not any(host.active for host in self.hosts)
-            and all(host.connections == len(host.idle) for host in self.hosts)
+            and all(host.connections == host.idle_count for host in self.hosts)
             and not any(one.stats.requests_active for one in self.worker.clusters.values())
             and all(self._gave_back(one) for one in self.worker.clusters.values())
             and not self.worker._departures
@@ -521,7 +521,7 @@ async def gateway(
         hosts = running.hosts
         worker.stop()
     assert not worker._connections, worker._connections
-    assert not any(host.idle or host.connections for host in hosts), hosts
+    assert not any(host.idle_count or host.connections for host in hosts), hosts
     await until(lambda: _descriptors() <= descriptors)
 
 

@@ -61,7 +61,7 @@ class TlsTransport(Transport):
         *,
         received: bytes = b"",
         server_side: bool = False,
-        server_hostname: str | None = None,
+        server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
         """`transport` must not be used any more, not even closed. `received` is what has been read from it already.

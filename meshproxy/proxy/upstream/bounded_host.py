@@ -26,6 +26,7 @@ from ... import snapshot
 from ...snapshot import Address, TcpKeepalive
 from ..http.failures import CONNECTION_FAILURE, OVERFLOW, Failure
 from ..http.http1_client import Http1ClientConnection
+from ..tls.client import TlsClient
 from .circuit_breakers import CircuitBreakers, circuit_breakers
 from .host import Host
 from .lifetime import Lifetime, lifetime
@@ -46,8 +47,9 @@ class BoundedHost(Host):
         *,
         lifetime: Lifetime | None = None,
         keepalive: TcpKeepalive | None = None,
+        tls: TlsClient | None = None,
     ) -> None:
-        super().__init__(address, healthy_since=healthy_since, lifetime=lifetime, keepalive=keepalive)
+        super().__init__(address, healthy_since=healthy_since, lifetime=lifetime, keepalive=keepalive, tls=tls)
         self._breakers = breakers
         self._connect_timeout_s = 0.0
         self._connecting: set[trio.CancelScope] = set()
@@ -184,11 +186,12 @@ class Bounds(NamedTuple):
     def of(cls, config: snapshot.Cluster) -> Self:
         return cls(circuit_breakers(config.circuit_breakers), lifetime(config), config.tcp_keepalive)
 
-    def host(self, address: Address, healthy_since: float) -> Host:
-        """A new host of the cluster."""
-        if self.breakers is None:
-            return Host(address, healthy_since=healthy_since, lifetime=self.lifetime, keepalive=self.keepalive)
-        return BoundedHost(address, self.breakers, healthy_since, lifetime=self.lifetime, keepalive=self.keepalive)
+    def host(self, address: Address, healthy_since: float, tls: TlsClient | None = None) -> Host:
+        """A new host of the cluster, whose connections `tls` secures."""
+        breakers, lifetime, keepalive = self
+        if breakers is None:
+            return Host(address, healthy_since=healthy_since, lifetime=lifetime, keepalive=keepalive, tls=tls)
+        return BoundedHost(address, breakers, healthy_since, lifetime=lifetime, keepalive=keepalive, tls=tls)
 
 
 class _Waiter:

@@ -21,9 +21,11 @@ from ..http.failures import (
 )
 from ..http.http1_client import Http1ClientConnection
 from ..http.message import Request, Response, set_header
+from ..tls.client import UpstreamTls
 from .balancers import Balancer, Chance, Clock, load_balancer
 from .bounded_host import Bounds
 from .host import HealthFlag, Host
+from .named_host import NamedHost
 from .outliers import Outlier, OutlierDetector
 from .retry_rules import NO_RETRIES, RetryLimit
 from .tries import Tries
@@ -55,8 +57,12 @@ class Cluster:
         chance: Chance,
         clock: Clock = time.monotonic,
         bounds: Bounds | None = None,
+        tls: UpstreamTls | None = None,
     ) -> None:
-        """`bounds` are those of a larger cluster that this one is a part of; otherwise it has its own."""
+        """`bounds` are those of a larger cluster that this one is a part of; otherwise it has its own.
+
+        `tls` secures its connections.
+        """
         self.config = config
         self.stats = stats
         self.clock = clock
@@ -64,6 +70,8 @@ class Cluster:
         if self.bounds.breakers is not None:
             stats.breakers = self.bounds.breakers.by_name
         self.retry_limit = RetryLimit(config.circuit_breakers)
+        self._tls = tls
+        self._by_authority = tls is not None and tls.by_authority
         self.hosts: list[Host] = []
         self._chance = chance
         self._outliers: OutlierDetector | None = None
@@ -88,7 +96,7 @@ class Cluster:
         now = self.clock()
         hosts: list[Host] = []
         for endpoint in _first_of_each_address(endpoints):
-            host = known.pop(endpoint.address, None) or self.bounds.host(endpoint.address, now)
+            host = known.pop(endpoint.address, None) or self._new_host(endpoint, now)
             if host.health_check != endpoint.health_check:
                 host.health_check = endpoint.health_check
                 host.set_flag(HealthFlag.FAILED_ACTIVE_HC, endpoint.health_check not in (None, *passed))
@@ -100,6 +108,14 @@ class Cluster:
             host.remove()
         self.hosts = hosts
         self.refresh()
+
+    def _new_host(self, endpoint: snapshot.Endpoint, now: float) -> Host:
+        tls = self._tls
+        if tls is None or (self.config.auto_tls is not None and endpoint.tls_mode != "istio"):
+            return self.bounds.host(endpoint.address, now)
+        if tls.by_authority:
+            return NamedHost(endpoint.address, self.bounds, tls, now)
+        return self.bounds.host(endpoint.address, now, tls.client())
 
     def refresh(self) -> None:
         """Balance over the hosts as they are now. To be called when the health of any of them has changed."""
@@ -145,10 +161,11 @@ class Cluster:
         started = time.perf_counter()
         try:
             replayable = request.method in _IDEMPOTENT and isinstance(request.body, bytes)
-            connection = host.take_idle(replayable)
-            host.begin()
+            pool = host.pool(request.authority) if self._by_authority else host
+            connection = pool.take_idle(replayable)
+            pool.begin()
             if connection is None:
-                connection = await self._connect(host)
+                connection = await self._connect(pool)
             if tries is not None:
                 tries.connected()
             try:
@@ -157,9 +174,9 @@ class Cluster:
                 # The host may have closed it at that very moment: once more, if nothing at all came back.
                 if connection.requests == 1 or connection.answered or not replayable:
                     raise
-                host.begin()
+                pool.begin()
                 host.requests -= 1
-                connection = await self._connect(host)
+                connection = await self._connect(pool)
                 response = await connection.exchange(request)
         except Failure as failure:
             host.errors += 1

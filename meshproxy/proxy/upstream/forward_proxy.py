@@ -19,6 +19,7 @@ from ...snapshot import Address, Endpoint, SocketAddress
 from ...telemetry.metrics import ClusterStats
 from ..http.failures import DNS_RESOLUTION_FAILED, INVALID_AUTHORITY, LOOP_DETECTED, Failure
 from ..http.message import Request, Response
+from ..tls.client import UpstreamTls
 from .balancers import Chance
 from .bounded_host import Bounds
 from .cluster import Cluster
@@ -34,13 +35,16 @@ _FRESH_S = 60.0
 class ForwardProxy:
     """A running cluster of type `DYNAMIC_FORWARD_PROXY`."""
 
-    def __init__(self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance) -> None:
+    def __init__(
+        self, config: snapshot.Cluster, stats: ClusterStats, chance: Chance, tls: UpstreamTls | None = None
+    ) -> None:
         self.config = config
         self.stats = stats
         self.bounds = Bounds.of(config)
         """All destinations share them."""
         self.retry_limit = RetryLimit(config.circuit_breakers)
         self._chance = chance
+        self._tls = tls
         self._destinations: OrderedDict[SocketAddress, _Destination] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -74,7 +78,7 @@ class ForwardProxy:
             _, forgotten = self._destinations.popitem(last=False)
             forgotten.cluster.close()
         destination = self._destinations[address] = _Destination(
-            Cluster(replace(self.config, type="STATIC"), self.stats, self._chance, bounds=self.bounds)
+            Cluster(replace(self.config, type="STATIC"), self.stats, self._chance, bounds=self.bounds, tls=self._tls)
         )
         return destination
 

@@ -15,7 +15,9 @@ import trio
 from ...snapshot import UNKNOWN_LOCALITY, Address, HealthCheck, TcpKeepalive
 from ..http.failures import CONNECTION_FAILURE, CONNECTION_TIMEOUT, Failure
 from ..http.http1_client import Http1ClientConnection
-from ..transport import connect
+from ..tls.client import TlsClient
+from ..tls.errors import TlsFailed
+from ..transport import Transport, connect
 from .lifetime import Lifetime
 
 
@@ -80,6 +82,7 @@ class Host:
         "priority",
         "removed",
         "requests",
+        "tls",
         "weight",
     )
 
@@ -91,6 +94,7 @@ class Host:
         *,
         lifetime: Lifetime | None = None,
         keepalive: TcpKeepalive | None = None,
+        tls: TlsClient | None = None,
     ) -> None:
         self.address = address
         self.name = str(address)
@@ -106,6 +110,8 @@ class Host:
         self.removed = False
         self.lifetime = lifetime
         self.keepalive = keepalive
+        self.tls = tls
+        """What secures its connections."""
         self.active = 0
         self.idle: list[Http1ClientConnection] = []
         self.connections = 0
@@ -115,12 +121,21 @@ class Host:
         self.errors = 0
 
     def __repr__(self) -> str:
-        return f"<Host {self.name}: {self.active} active, {len(self.idle)} of {self.connections} connections idle>"
+        return f"<Host {self.name}: {self.active} active, {self.idle_count} of {self.connections} connections idle>"
 
     def move(self, address: Address) -> None:
         """Be at another address from now on; the connections that there are stay where they are."""
         self.address = address
         self.name = str(address)
+
+    def pool(self, authority: bytes) -> Host:
+        """Where the connections for requests to an authority are: here, unless it makes a difference."""
+        return self
+
+    @property
+    def idle_count(self) -> int:
+        """How many of its connections are idle."""
+        return len(self.idle)
 
     @property
     def healthy(self) -> bool:
@@ -153,23 +168,35 @@ class Host:
         return None
 
     async def connect(self, timeout_s: float) -> Http1ClientConnection:
-        """A new connection. Raises `Failure` (UF)."""
+        """A new connection, and a secure one where it has to be. Raises `Failure` (UF)."""
         with trio.move_on_after(timeout_s):
-            try:
-                transport = await connect(self.address, self.keepalive)
-            except OSError as error:
-                self.connect_failures += 1
-                reason = os.strerror(error.errno).replace(" ", "_") if error.errno else "unknown"
-                raise Failure(
-                    CONNECTION_FAILURE,
-                    "upstream_reset_before_response_started"
-                    f"{{remote_connection_failure|delayed_connect_error:_{reason}}}",
-                ) from error
-            self.connections += 1
-            self.connections_total += 1
+            transport = await self._connected()
+            self._opened()
             return Http1ClientConnection(transport, self._release, trio.current_time())
-        self.connect_failures += 1
+        self._not_connected()
         raise Failure(CONNECTION_TIMEOUT)
+
+    async def _connected(self) -> Transport:
+        try:
+            transport = await connect(self.address, self.keepalive)
+        except OSError as error:
+            self._not_connected()
+            reason = os.strerror(error.errno) if error.errno else "unknown"
+            raise _connection_failure(f"delayed connect error: {reason}") from error
+        if self.tls is None:
+            return transport
+        try:
+            return await self.tls.secure(transport)
+        except TlsFailed as error:
+            self._not_connected()
+            raise _connection_failure(error.reason) from error
+
+    def _opened(self) -> None:
+        self.connections += 1
+        self.connections_total += 1
+
+    def _not_connected(self) -> None:
+        self.connect_failures += 1
 
     def begin(self) -> None:
         """A request was given to this host."""
@@ -224,3 +251,9 @@ class Host:
     def _discard(self, connection: Http1ClientConnection) -> None:
         connection.transport.close()
         self.connections -= 1
+
+
+def _connection_failure(reason: str) -> Failure:
+    """What comes of a connection that did not come about, for Envoy's transport failure reason."""
+    told = f"remote_connection_failure|{reason}".replace(" ", "_")
+    return Failure(CONNECTION_FAILURE, f"upstream_reset_before_response_started{{{told}}}")

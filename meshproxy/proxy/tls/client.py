@@ -1,0 +1,153 @@
+"""The client's side of TLS: how the connections to a host are secured, and one goes on with what another has agreed on.
+
+Rules:
+
+1. What cannot be verified is no connection: nothing is sent before the peer's certificate has been found good, and
+   where key material is missing, nothing is sent at all.
+2. A session goes on only by the context that it began with, and while the certificate that it began with is valid: what
+   a certificate proves is looked at anew when key material changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...snapshot import UpstreamTlsContext
+from ..transport import Transport
+from .errors import TlsFailed, failed, not_verified
+from .names import alternative_names, has_name, meets, server_name
+from .transport import TlsTransport
+
+_log = logging.getLogger(__name__)
+
+Contexts = Callable[[], ssl.SSLContext]
+"""The context of the key material as it is now. Raises `TlsFailed` while some of it is missing."""
+
+
+class UpstreamTls:
+    """How a cluster's connections are secured. `where` names it, for people."""
+
+    __slots__ = ("config", "contexts", "where")
+
+    def __init__(self, config: UpstreamTlsContext, contexts: Contexts, where: str) -> None:
+        self.config = config
+        self.contexts = contexts
+        self.where = where
+
+    @property
+    def by_authority(self) -> bool:
+        """Which server is asked for depends on the request."""
+        return self.config.auto_host_sni or self.config.auto_sni_san_validation
+
+    def client(self, authority: bytes = b"") -> TlsClient:
+        """What secures the connections for requests to an authority."""
+        name = server_name(authority)
+        config = self.config
+        expected = name.host if config.auto_sni_san_validation else None
+        return TlsClient(self, name.sni if config.auto_host_sni else config.sni, expected)
+
+
+class TlsClient:
+    """What secures the connections to one host that is asked for one server.
+
+    It keeps what the last connection has agreed on: the next one goes on with that, which saves both ends most of a
+    handshake.
+    """
+
+    __slots__ = ("_context", "_last", "_sni", "_tls", "_told", "_valid_until", "expected")
+
+    def __init__(self, tls: UpstreamTls, sni: str, expected: str | None) -> None:
+        self._tls = tls
+        self._sni = sni.encode() or None
+        self.expected = expected
+        """A name that the peer's certificate must have."""
+        self._context: ssl.SSLContext | None = None
+        self._last: ssl.SSLObject | None = None
+        self._valid_until = 0.0
+        self._told = ""
+
+    def __repr__(self) -> str:
+        return f"<TlsClient {self._tls.where}, for {self._sni!r}>"
+
+    async def secure(self, transport: Transport) -> TlsTransport:
+        """TLS on a connection, which is closed if that fails. Raises `TlsFailed`."""
+        try:
+            secured = await self._secured(transport)
+        except TlsFailed as error:
+            transport.close()
+            self._tell(error)
+            raise
+        except BaseException:
+            transport.close()
+            raise
+        self._told = ""
+        return secured
+
+    async def _secured(self, transport: Transport) -> TlsTransport:
+        context = self._tls.contexts()
+        session = self._session(context)
+        secured = TlsTransport(transport, context, server_hostname=self._sni, session=session)
+        try:
+            await secured.handshake()
+            certificate = secured.tls.getpeercert()
+            self._verify(certificate)
+        except (OSError, TlsFailed) as error:
+            self._last = None
+            secured.abort()
+            raise error if isinstance(error, TlsFailed) else failed(error) from error
+        except BaseException:
+            secured.abort()
+            raise
+        if not secured.tls.session_reused:
+            self._context = context
+            self._valid_until = _end(certificate)
+        self._last = secured.tls
+        return secured
+
+    def _session(self, context: ssl.SSLContext) -> ssl.SSLSession | None:
+        """What the last connection has agreed on, if another may go on with that.
+
+        It is asked for when it is needed: where TLS 1.3 is spoken, it is told some time after the handshake.
+        """
+        last = self._last
+        if last is None or context is not self._context or time.time() >= self._valid_until:
+            return None
+        session = last.session
+        return session if session is not None and (session.has_ticket or session.id) else None
+
+    def _verify(self, certificate: dict[str, Any] | None) -> None:
+        """See to it that the certificate has a name that will do. That it is valid otherwise, OpenSSL has seen to."""
+        validation = self._tls.config.common.validation_context
+        matchers = validation.match_subject_alt_names if validation is not None else ()
+        if self.expected is None and not matchers:
+            return
+        names = alternative_names(certificate)
+        told = ", ".join(name.value for name in names)
+        if self.expected is not None and not has_name(names, self.expected):
+            raise not_verified(
+                f"verify SAN list, expected SANs: [{self.expected}], certificate SANs: [{told}]",
+                f"the peer's certificate is not for {self.expected!r}; it is for {told or 'no name at all'}",
+            )
+        if matchers and not meets(names, matchers):
+            wanted = ", ".join(matcher.value for matcher in matchers)
+            raise not_verified(
+                f"SAN matcher, certificate SANs are [{told}]",
+                f"the peer's certificate has none of the names {wanted}; it is for {told or 'no name at all'}",
+            )
+
+    def _tell(self, error: TlsFailed) -> None:
+        """Log what is wrong, once for as long as nothing else is."""
+        text = str(error)
+        if text != self._told:
+            self._told = text
+            _log.warning("%s: %s", self._tls.where, text)
+
+
+def _end(certificate: dict[str, Any] | None) -> float:
+    """Until when a certificate is valid, as Unix time; that of a peer that was not verified counts for nothing."""
+    ends = (certificate or {}).get("notAfter")
+    return ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else float("inf")
