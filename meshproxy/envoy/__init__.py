@@ -9,6 +9,7 @@ way in for the referee that holds our behaviour against Envoy's own.
 - `filters`: HTTP filters, and what routes tell them.
 - `clusters`: a cluster and its endpoints; among them the one that goes where a request's authority says.
 - `health`: what takes endpoints out: outlier detection and health checks.
+- `tls`: secrets, and how connections are secured by them.
 - `fields`: addresses, durations, matchers, and the error for what Envoy has no words for.
 
 Rules:

@@ -32,19 +32,16 @@ from ..snapshot import (
     RemoteJwks,
     RequestedServerName,
     RequestHeader,
-    Suffix,
     UriTemplate,
     UrlPath,
-    ValueMatcher,
 )
-from .fields import Inexpressible, Message, duration, string_matcher, typed
+from .fields import SYSTEM_ROOTS, Inexpressible, Message, duration, typed, value_matcher
 
 _PAYLOAD = "payload"  # the key of the claims in what jwt_authn leaves
 _JWT_FILTER = "envoy.filters.http.jwt_authn"
 _RBAC_FILTER = "envoy.filters.http.rbac"
 _CACHE = "300s"
 _CONNECT_TIMEOUT = "5s"
-_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # where Debian, and so Envoy's own image, has them
 
 
 def access_filters(jwt: JwtAuthentication | None, rbac: Iterable[RbacFilter]) -> Iterator[Message]:
@@ -136,7 +133,7 @@ def _port(uri: str) -> int:
 
 def _tls(host: str) -> Message:
     validation = {
-        "trusted_ca": {"filename": _CERTIFICATES},
+        "trusted_ca": {"filename": SYSTEM_ROOTS},
         "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}],
     }
     context = typed(
@@ -236,12 +233,6 @@ def claim_matcher(claim: Claim) -> Message:
         "path": [{"key": _PAYLOAD}, *({"key": key} for key in claim.path)],
         "value": {"or_match": {"value_matchers": [{"list_match": {"one_of": value}}, value]}},
     }
-
-
-def value_matcher(match: ValueMatcher, ignore_case: bool = False) -> Message:
-    """`type.matcher.v3.StringMatcher`"""
-    told: Message = {"suffix": match.value} if isinstance(match, Suffix) else string_matcher(match)
-    return {**told, "ignore_case": True} if ignore_case else told
 
 
 def _cidr(where: str) -> Message:

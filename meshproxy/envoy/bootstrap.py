@@ -10,6 +10,7 @@ from .access import jwks_clusters
 from .clusters import cluster, shared_dns_cache
 from .fields import Message, address
 from .listeners import listener
+from .tls import secret
 
 # Envoy refuses regular expressions whose program is larger than 100 unless told otherwise; this is what Istio tells it.
 _RUNTIME = {"re2.max_program_size.error_level": 32768}
@@ -30,5 +31,6 @@ def bootstrap(snapshot: Snapshot, *, admin: SocketAddress | None = None) -> Mess
                 *(cluster(one, dns_cache) for one in snapshot.clusters),
                 *jwks_clusters(snapshot.listeners),
             ],
+            **({"secrets": list(map(secret, snapshot.secrets))} if snapshot.secrets else {}),
         },
     }

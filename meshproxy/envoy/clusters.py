@@ -22,6 +22,7 @@ from ..snapshot import (
 )
 from .fields import UINT32_MAX, Inexpressible, Message, address, duration, is_ip_address, limit, typed
 from .health import error_matcher, health_check_config, health_checks, outlier_detection
+from .tls import by_request, tls_mode, transport_sockets
 
 _DNS_REFRESH = "5s"  # as often as we look names up
 _FORWARDED_TO_REFRESH = "60s"
@@ -38,10 +39,12 @@ def cluster(config: Cluster, dns_cache: Message | None) -> Message:
         "circuit_breakers": {"thresholds": [_thresholds(config.circuit_breakers)]},
         **outlier_detection(config),
         **health_checks(config),
+        **transport_sockets(config),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
                 common_http_protocol_options=_connections(config),
+                **by_request(config),
                 explicit_http_config={"http_protocol_options": {"enable_trailers": True}},
                 **error_matcher(config.outlier_detection),
             )
@@ -70,7 +73,7 @@ def _discovery(config: Cluster, dns_cache: Message | None) -> Message:
         forward_proxy = typed(
             "extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
             dns_cache_config=dns_cache,
-            allow_insecure_cluster_options=True,  # nothing is sent by TLS: there are no names to verify
+            allow_insecure_cluster_options=True,  # whether names are verified, the cluster's TLS says
         )
         return {
             "lb_policy": "CLUSTER_PROVIDED",
@@ -167,6 +170,7 @@ def _endpoint(endpoint: Endpoint, among: Iterable[Endpoint]) -> Message:
     return {
         "endpoint": {"address": address(endpoint.address), **health_check_config(endpoint, among)},
         "load_balancing_weight": endpoint.weight,
+        **tls_mode(endpoint),
     }
 
 

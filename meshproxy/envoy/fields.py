@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from ..snapshot import Address, Exact, Pipe, Prefix, Regex, StringMatcher
+from ..snapshot import Address, Exact, Pipe, Prefix, Regex, StringMatcher, Suffix, ValueMatcher
 
 Message = dict[str, Any]
 """An Envoy message as JSON-ready data."""
 
 UINT32_MAX = 2**32 - 1
+
+SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
+"""The authorities that the machine trusts, where Debian, and so Envoy's own image, has them."""
 
 
 class Inexpressible(ValueError):
@@ -57,6 +60,12 @@ def string_matcher(match: StringMatcher) -> Message:
     if isinstance(match, Prefix) and match.value:
         return {"prefix": match.value}
     return {"safe_regex": regex_matcher(match)}
+
+
+def value_matcher(match: ValueMatcher, ignore_case: bool = False) -> Message:
+    """`type.matcher.v3.StringMatcher`, of any kind of matcher."""
+    told: Message = {"suffix": match.value} if isinstance(match, Suffix) else string_matcher(match)
+    return {**told, "ignore_case": True} if ignore_case else told
 
 
 def regex_matcher(match: Prefix | Regex) -> Message:
