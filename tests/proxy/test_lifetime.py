@@ -16,6 +16,7 @@ from meshproxy.proxy.http.http1_client import Http1ClientConnection
 from meshproxy.proxy.readiness import Waiter
 from meshproxy.proxy.transport import Transport, connect
 from meshproxy.proxy.upstream.cluster import Cluster
+from meshproxy.proxy.upstream.deadlines import deadlines
 from meshproxy.proxy.upstream.host import Host
 from meshproxy.proxy.upstream.lifetime import lifetime
 from meshproxy.snapshot import Cluster as ClusterConfig
@@ -49,7 +50,8 @@ def opened(host: Host) -> Http1ClientConnection:
     """A connection that has just come about, for a request."""
     host.begin()
     host.connections += 1
-    connection = Http1ClientConnection(cast(Transport, FakeTransport()), host._release, trio.current_time())
+    transport = cast(Transport, FakeTransport())
+    connection = Http1ClientConnection(transport, host._release, trio.current_time(), deadlines())
     connection.requests += 1
     return connection
 

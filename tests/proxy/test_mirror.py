@@ -151,7 +151,7 @@ async def reads_nothing(connection: Peer) -> None:
 
 
 async def test_a_mirror_that_reads_nothing_is_broken_off_and_the_request_goes_on() -> None:
-    size = 32 << 20
+    size = 16 << 20
     head = b"POST / HTTP/1.1\r\nhost: h.test\r\ncontent-length: %d\r\n\r\n" % size
     stuck = backend(reads_nothing)
     async with backend() as server, stuck as copy, gateway(mirroring(server, copy_of(copy))) as running:

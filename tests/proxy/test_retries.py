@@ -23,6 +23,7 @@ from meshproxy.proxy.http.failures import (
 )
 from meshproxy.proxy.http.message import Headers, Request, Response, header
 from meshproxy.proxy.upstream.cluster import Cluster
+from meshproxy.proxy.upstream.deadlines import deadlines
 from meshproxy.proxy.upstream.host import Host
 from meshproxy.proxy.upstream.recorded_body import MAX_RECORDED
 from meshproxy.proxy.upstream.retries import retrying
@@ -70,20 +71,36 @@ class Scripted:
         self.times.append(trio.current_time())
         self.heads.append(list(request.headers))
         self.active_retries.append(self.retry_limit.active)
-        if request.tries is not None:
-            request.tries.connected()
+        tries, given_up = request.tries, _GivenUp()
+        if tries is not None:
+            tries.begin_another()
+            tries.connected(given_up)
         outcome = self._outcomes.pop(0) if len(self._outcomes) > 1 else self._outcomes[0]
         if isinstance(outcome, float):
-            try:
+            with given_up.scope:
                 await trio.sleep(outcome)
-            except trio.Cancelled:
+            if given_up.scope.cancelled_caught:
+                assert tries is not None
                 self.stats.count(504, 0.0)
-                raise
+                raise tries.timed_out(self.stats)
             outcome = 200
+        if tries is not None:
+            tries.over()
         self.stats.count(outcome if isinstance(outcome, int) else outcome.status, 0.0)
         if isinstance(outcome, Kind):
             raise Failure(outcome)
         return Response(outcome, [(b"x-envoy-upstream-service-time", b"0")], b"")
+
+
+class _GivenUp:
+    """An exchange that can be given up."""
+
+    def __init__(self) -> None:
+        self.deadlines = deadlines()
+        self.scope = trio.CancelScope()
+
+    def give_up(self) -> None:
+        self.scope.cancel()
 
 
 async def ask(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,6 +29,9 @@ from .http1_codec import (
 from .http1_connection import Http1Connection, ReceivedBody
 from .message import Body, Request, Response, header, remove_headers
 
+if TYPE_CHECKING:
+    from ..upstream.deadlines import Deadlines
+
 _CONTENT_LENGTH = frozenset((b"content-length",))
 _RESPONSE_LIMITS = HeadLimits(max_bytes=80 * 1024, max_fields=100)  # Envoy's
 
@@ -45,6 +49,7 @@ class Http1ClientConnection(Http1Connection):
         "_release",
         "_request_sent",
         "answered",
+        "deadlines",
         "ends",
         "idle_since",
         "opened",
@@ -52,7 +57,11 @@ class Http1ClientConnection(Http1Connection):
     )
 
     def __init__(
-        self, transport: Transport, release: Callable[[Http1ClientConnection, bool], None], opened: float
+        self,
+        transport: Transport,
+        release: Callable[[Http1ClientConnection, bool], None],
+        opened: float,
+        deadlines: Deadlines,
     ) -> None:
         super().__init__(transport)
         self._release = release
@@ -60,6 +69,8 @@ class Http1ClientConnection(Http1Connection):
         self._busy = False
         self._keep_alive = True
         self._request_sent = False
+        self.deadlines = deadlines
+        """What its exchanges may be given up by."""
         self.answered = False
         """Something has come back in this exchange, if only an interim response."""
         self.requests = 0
@@ -99,8 +110,17 @@ class Http1ClientConnection(Http1Connection):
                 await self._send_streaming(request, body)
             method, searched = request.method, 0
             while True:
-                await self.transport.readable()
-                self._receive()
+                try:
+                    await self.transport.readable()
+                    received = self.transport.receive_some()
+                except LOST as error:
+                    raise self._no_answer() from error
+                if received is None:
+                    continue
+                if not received:
+                    raise self._no_answer()
+                self.answered = True
+                self.buffer += received
                 while found := self._heads.read(self.buffer, method, searched):
                     head, end = found
                     self.buffer = self.buffer[end:]
@@ -109,12 +129,15 @@ class Http1ClientConnection(Http1Connection):
                         return self._response(request, head)
                     if head.status == 101:
                         return self._response(request, self._upgraded(request, head))
-                    request.informed = True
-                    await request.downstream.send_informational(head.status, head.headers)
+                    await _inform(request, head)
                 searched = len(self.buffer)
         except BaseException:
             self.finish(False)
             raise
+
+    def give_up(self) -> None:
+        """End the exchange: whoever waits for it finds that the upstream has left."""
+        self.transport.close()
 
     def finish(self, reusable: bool) -> None:
         """The exchange is over. Only the first call counts."""
@@ -155,18 +178,6 @@ class Http1ClientConnection(Http1Connection):
             pass  # the side that the body comes from knows, and cancels this exchange
         finally:
             body.close()
-
-    def _receive(self) -> None:
-        """Take what has come of an answer into the buffer. Raises `Failure` when it was the end."""
-        try:
-            data = self.transport.receive_some()
-        except LOST as error:
-            raise self._no_answer() from error
-        if data is not None:
-            if not data:
-                raise self._no_answer()
-            self.answered = True
-            self.buffer += data
 
     def _upgraded(self, request: Request, head: ResponseHead) -> ResponseHead:
         """From here on both sides say what they like. What the client said early was kept back until now: had the
@@ -215,6 +226,17 @@ class _ResponseBody(ReceivedBody):
 
     def close(self) -> None:
         self._connection.finish(False)
+
+
+async def _inform(request: Request, head: ResponseHead) -> None:
+    """Pass on an interim response, for as long as the request may wait."""
+    request.informed = True
+    tries = request.tries
+    if tries is None or not tries.limited:
+        await request.downstream.send_informational(head.status, head.headers)
+    else:
+        with tries.new_scope():
+            await request.downstream.send_informational(head.status, head.headers)
 
 
 def _nursery(request: Request) -> trio.Nursery:

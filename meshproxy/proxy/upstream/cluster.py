@@ -15,6 +15,7 @@ from ..http.failures import (
     CONNECTION_TERMINATION,
     CONNECTION_TIMEOUT,
     NO_HEALTHY_UPSTREAM,
+    PER_TRY_TIMEOUT,
     PROTOCOL_ERROR,
     RESPONSE_TIMEOUT,
     Failure,
@@ -45,6 +46,7 @@ _FAILED_CONNECTED = {
     CONNECTION_TERMINATION: True,
     PROTOCOL_ERROR: True,
 }
+_LATE = frozenset((RESPONSE_TIMEOUT, PER_TRY_TIMEOUT))
 
 
 class Cluster:
@@ -152,9 +154,11 @@ class Cluster:
     async def __call__(self, request: Request) -> Response:
         request.upstream_cluster = self.config.name
         tries = request.tries
-        host = self._balancer.pick(request) if tries is None else self._pick_another(request, tries)
+        host = self._balancer.pick(request) if tries is None or not tries.hosts else self._pick_another(request, tries)
         if host is None:
             raise Failure(NO_HEALTHY_UPSTREAM)
+        if tries is not None:
+            tries.hosts.append(host)
         request.upstream_host = host.name
         stats = self.stats
         stats.requests_active += 1
@@ -165,34 +169,24 @@ class Cluster:
             connection = pool.take_idle(replayable)
             pool.begin()
             if connection is None:
-                connection = await self._connect(pool)
+                connection = await self._connect(pool, tries)
             if tries is not None:
-                tries.connected()
+                tries.connected(connection)
             try:
                 response = await connection.exchange(request)
             except Failure:
                 # The host may have closed it at that very moment: once more, if nothing at all came back.
-                if connection.requests == 1 or connection.answered or not replayable:
+                if connection.requests == 1 or connection.answered or not replayable or (tries and tries.expired):
                     raise
                 pool.begin()
                 host.requests -= 1
-                connection = await self._connect(pool)
-                response = await connection.exchange(request)
+                response = await self._exchange_anew(request, pool, tries)
         except Failure as failure:
-            host.errors += 1
-            stats.count(failure.kind.status, time.perf_counter() - started)
-            if self._outliers is not None and failure.kind in _FAILED_CONNECTED:
-                self._eject(host, self._outliers.failed(host, _FAILED_CONNECTED[failure.kind]))
-            raise
-        except trio.Cancelled:
-            if tries is not None and tries.expired():
-                host.errors += 1
-                stats.count(RESPONSE_TIMEOUT.status, time.perf_counter() - started)
-                if self._outliers is not None:
-                    self._eject(host, self._outliers.failed(host, connected=tries.is_connected))
-            raise
+            raise self._failed(request, host, failure, time.perf_counter() - started) from None
         finally:
             stats.requests_active -= 1
+            if tries is not None:
+                tries.over()
         elapsed = time.perf_counter() - started
         status = response.status
         stats.count(status, elapsed)
@@ -206,6 +200,21 @@ class Cluster:
             set_header(response.headers, SERVICE_TIME, b"%d" % milliseconds)
         return response
 
+    def _failed(self, request: Request, host: Host, failure: Failure, elapsed: float) -> Failure:
+        """What is to be said of a try that has failed so: when time ran out for it, that is why."""
+        tries = request.tries
+        if tries is not None and tries.expired:
+            failure = tries.timed_out(self.stats)
+        host.errors += 1
+        self.stats.count(failure.kind.status, elapsed)
+        if self._outliers is not None:
+            connected = _FAILED_CONNECTED.get(failure.kind)
+            if tries is not None and failure.kind in _LATE:
+                connected = tries.is_connected
+            if connected is not None:
+                self._eject(host, self._outliers.failed(host, connected))
+        return failure
+
     def _eject(self, host: Host, reasons: Iterable[Outlier]) -> None:
         """Eject a host for the first of these reasons for which it may be."""
         outliers = self._outliers
@@ -217,17 +226,30 @@ class Cluster:
                 time_s, number = outliers.ejection_time_s(host), host.outlier.ejections
                 _log.warning(message, self.config.name, host.name, time_s, reason.value, number)
 
-    async def _connect(self, host: Host) -> Http1ClientConnection:
+    async def _exchange_anew(self, request: Request, pool: Host, tries: Tries | None) -> Response:
+        """The same exchange by a new connection."""
+        if tries is not None:
+            tries.over()
+        connection = await self._connect(pool, tries)
+        if tries is not None:
+            tries.connected(connection)
+        return await connection.exchange(request)
+
+    async def _connect(self, host: Host, tries: Tries | None) -> Http1ClientConnection:
         """A connection for a request that was given to the host. Raises `Failure`; then the request is over."""
         try:
-            return await host.connect(self.config.connect_timeout_s)
+            if tries is None or not tries.limited:
+                return await host.connect(self.config.connect_timeout_s)
+            with tries.new_scope():
+                return await host.connect(self.config.connect_timeout_s)
+            raise tries.timed_out(self.stats)
         except BaseException:
             host.end()
             raise
 
     def _pick_another(self, request: Request, tries: Tries) -> Host | None:
-        """The host for a try, as far as the balancer finds one other than those that have had their turn."""
-        policy = request.retry_rules.policy if request.retry_rules and tries.hosts else NO_RETRIES
+        """The host for another try, as far as the balancer finds one other than those that have had their turn."""
+        policy = request.retry_rules.policy if request.retry_rules else NO_RETRIES
         balancer = self._balancer
         if policy.previous_priorities and (passed_over := tries.passed_over()):
             balancer = self._without(passed_over)
@@ -239,8 +261,6 @@ class Cluster:
             if host not in tries.hosts:
                 break
             host = balancer.pick(request, attempt)
-        if host is not None:
-            tries.hosts.append(host)
         return host
 
     def _without(self, priorities: Container[int]) -> Balancer:

@@ -26,6 +26,7 @@ from .cluster import Cluster
 from .dns import preferred
 from .host import Host
 from .retry_rules import RetryLimit
+from .tries import Tries
 
 _DEFAULT_PORT = 80
 _MAX_DESTINATIONS = 1024
@@ -68,7 +69,7 @@ class ForwardProxy:
             destination = self._remember(address)
         self._destinations.move_to_end(address)
         if trio.current_time() >= destination.stale_at:
-            await self._look_up(address, destination)
+            await self._look_up_in_time(address, destination, request.tries)
         if any(leads_back(host.address, request) for host in destination.cluster.hosts):
             raise Failure(LOOP_DETECTED)
         return await destination.cluster(request)
@@ -81,6 +82,13 @@ class ForwardProxy:
             Cluster(replace(self.config, type="STATIC"), self.stats, self._chance, bounds=self.bounds, tls=self._tls)
         )
         return destination
+
+    async def _look_up_in_time(self, address: SocketAddress, destination: _Destination, tries: Tries | None) -> None:
+        if tries is None or not tries.limited:
+            return await self._look_up(address, destination)
+        with tries.new_scope():
+            return await self._look_up(address, destination)
+        raise tries.timed_out(self.stats)
 
     async def _look_up(self, address: SocketAddress, destination: _Destination) -> None:
         try:

@@ -18,6 +18,7 @@ from ..http.http1_client import Http1ClientConnection
 from ..tls.client import TlsClient
 from ..tls.errors import TlsFailed
 from ..transport import Transport, connect
+from .deadlines import deadlines
 from .lifetime import Lifetime
 
 
@@ -172,7 +173,7 @@ class Host:
         with trio.move_on_after(timeout_s):
             transport = await self._connected()
             self._opened()
-            return Http1ClientConnection(transport, self._release, trio.current_time())
+            return Http1ClientConnection(transport, self._release, trio.current_time(), deadlines())
         self._not_connected()
         raise Failure(CONNECTION_TIMEOUT)
 

@@ -19,7 +19,6 @@ import trio
 
 from ...telemetry.metrics import ClusterStats
 from ..http.failures import (
-    PER_TRY_TIMEOUT,
     RESPONSE_TIMEOUT,
     RETRY_LIMIT_EXCEEDED,
     RETRY_OVERFLOW,
@@ -42,38 +41,23 @@ Outcome = Response | Failure
 
 def retrying(cluster: Upstream, chance: Chance) -> Service:
     """`cluster`, asked as a request's `retry_rules` and `tries` tell."""
-
-    recent = cluster.retry_limit.recent
+    recent, stats = cluster.retry_limit.recent, cluster.stats
 
     def asked(request: Request) -> Awaitable[Response]:
         if recent is not None:
             recent.note(trio.current_time())
-        rules = request.retry_rules
-        if rules is not None:
-            return retried(request, rules) if isinstance(request.body, bytes) else recorded_meanwhile(request, rules)
-        return cluster(request) if request.tries is None else once(request, request.tries)
-
-    async def once(request: Request, tries: Tries) -> Response:
-        _prepare(request, 0)
-        return await _in_time(cluster, request, tries)
-
-    async def recorded_meanwhile(request: Request, rules: RetryRules) -> Response:
-        _prepare(request, MAX_RECORDED)
-        answered = False
-        try:
-            response = await retried(request, rules)
-            answered = True
-            return response
-        finally:
-            if isinstance(request.body, RecordedBody):
-                request.body.settle(answered)
+        rules, tries = request.retry_rules, request.tries
+        if tries is not None:
+            tries.stats = stats
+        if not isinstance(request.body, bytes):
+            return streamed(request, rules, tries)
+        if tries is not None:
+            tries.whole = True
+        return cluster(request) if rules is None else retried(request, rules)
 
     async def retried(request: Request, rules: RetryRules) -> Response:
-        tries = request.tries
-        if tries is not None and isinstance(request.body, bytes):
-            tries.request_ended()
         try:
-            response = await (cluster(request) if tries is None else _in_time(cluster, request, tries))
+            response = await cluster(request)
         except Failure as failure:
             if not rules.failed(failure):
                 raise
@@ -84,36 +68,38 @@ def retrying(cluster: Upstream, chance: Chance) -> Service:
             outcome = response
         return await _again(cluster, request, rules, outcome, chance)
 
+    def streamed(request: Request, rules: RetryRules | None, tries: Tries | None) -> Awaitable[Response]:
+        if rules is not None:
+            return recorded_meanwhile(request, rules)
+        if tries is not None:
+            _record(request, 0)
+        return cluster(request)
+
+    async def recorded_meanwhile(request: Request, rules: RetryRules) -> Response:
+        _record(request, MAX_RECORDED)
+        answered = False
+        try:
+            response = await retried(request, rules)
+            answered = True
+            return response
+        finally:
+            if isinstance(request.body, RecordedBody):
+                request.body.settle(answered)
+
     return asked
 
 
-def _prepare(request: Request, limit: int) -> None:
+def _record(request: Request, limit: int) -> None:
     """Have the end of the request noted, and its body kept if it has no more bytes than `limit`."""
-    tries, body = request.tries, request.body
-    if isinstance(body, bytes):
-        if tries is not None:
-            tries.request_ended()
-    elif not request.upgrade:  # what follows an upgrade is not sent before the upstream has agreed to it
+    body = request.body
+    assert not isinstance(body, bytes)
+    if not request.upgrade:  # what follows an upgrade is not sent before the upstream has agreed to it
         if body.length is not None and body.length > limit:
             limit = 0
-        request.body = recorded(body, limit, _nothing if tries is None else tries.request_ended)
+        request.body = recorded(body, limit, _nothing if request.tries is None else request.tries.request_ended)
 
 
 def _nothing() -> None: ...
-
-
-async def _in_time(cluster: Upstream, request: Request, tries: Tries) -> Response:
-    """One try, for as long as it may take."""
-    if not tries.limited:
-        return await cluster(request)
-    tries.stats = cluster.stats
-    with tries.new_scope():
-        return await cluster(request)
-    if tries.out_of_time():
-        cluster.stats.timeouts += 1
-        raise Failure(RESPONSE_TIMEOUT)
-    cluster.stats.per_try_timeouts += 1
-    raise Failure(PER_TRY_TIMEOUT)
 
 
 async def _again(cluster: Upstream, request: Request, rules: RetryRules, outcome: Outcome, chance: Chance) -> Response:
@@ -174,9 +160,10 @@ async def _pause(tries: Tries, pause_s: float) -> None:
 async def _retry(cluster: Upstream, request: Request, tries: Tries, rules: RetryRules, attempt: int) -> Outcome:
     if isinstance(request.body, RecordedBody):
         request.body = request.body.again()
+    tries.begin_another()
     tell_retry(request, tries, rules, attempt)
     try:
-        return await _in_time(cluster, request, tries)
+        return await cluster(request)
     except Failure as failure:
         return failure.with_traceback(None)
 

@@ -36,21 +36,32 @@ def bounded(action: RouteAction, count_attempts: bool, service: Service) -> Serv
     if not (rules or count_attempts or timeout_s or per_try_timeout_s or max_grpc_timeout_s is not None):
         return service
 
+    expected_ms = Tries(timeout_s, per_try_timeout_s).expected_ms()
+    expected = (_EXPECTED, b"%d" % expected_ms)
+
     def bounding(request: Request) -> Awaitable[Response]:
         request.retry_rules = rules
         if count_attempts:
             set_header(request.headers, _ATTEMPT_COUNT, b"1")
-        limit_s = timeout_s
+        if expected_ms and not request.upgrade:
+            request.tries = Tries(timeout_s, per_try_timeout_s)
+            request.headers.append(expected)  # of these, no other is let in
+        return service(request)
+
+    def bounding_grpc(request: Request) -> Awaitable[Response]:
         # gRPC is always POST: others need not be looked at.
-        grpc = max_grpc_timeout_s is not None and request.method == b"POST" and is_grpc(request)
-        if grpc:
-            limit_s = grpc_limit_s(request.headers, max_grpc_timeout_s or 0.0)
-        if (limit_s or per_try_timeout_s) and not request.upgrade:
-            request.tries = Tries(limit_s, per_try_timeout_s, grpc)
+        if request.method != b"POST" or request.upgrade or not is_grpc(request):
+            return bounding(request)
+        request.retry_rules = rules
+        if count_attempts:
+            set_header(request.headers, _ATTEMPT_COUNT, b"1")
+        limit_s = grpc_limit_s(request.headers, max_grpc_timeout_s or 0.0)
+        if limit_s or per_try_timeout_s:
+            request.tries = Tries(limit_s, per_try_timeout_s, grpc=True)
             _tell_time(request, request.tries)
         return service(request)
 
-    return bounding
+    return bounding if max_grpc_timeout_s is None else bounding_grpc
 
 
 def steerable(policy: RetryPolicy | None, count_attempts: bool, service: Service) -> Service:

@@ -3,86 +3,124 @@
 Time is counted as Envoy counts it. The whole response has to come within the timeout, from when the last of the request
 came; retries and the pauses before them are part of that. A try's own time begins when it has a connection and the
 request has come whole, and ends with the response's head. Times are trio's.
+
+When time runs out, the exchange that is waited for is given up, and fails as if the upstream had left; `expired` tells
+why. That needs no scope of trio's for a try that finds a connection, which nearly all do. What waits for something else
+does so in a `new_scope`.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import trio
 
 from ...telemetry.metrics import ClusterStats
-from ..http.failures import RESPONSE_TIMED_OUT, Failure
+from ..http.failures import PER_TRY_TIMEOUT, RESPONSE_TIMED_OUT, RESPONSE_TIMEOUT, Failure
+from .deadlines import Deadlines
 from .host import Host
 
 _UPDATE_FREQUENCY = 2  # Istio's, for the retry priority: after so many tries their priorities are passed over
+
+
+class Exchange(Protocol):
+    """What a try waits for."""
+
+    deadlines: Deadlines
+    """Those of its trio run."""
+
+    def give_up(self) -> None:
+        """End it: whoever waits for it finds it failed."""
 
 
 class Tries:
     """One request's. A `timeout_s` or `per_try_timeout_s` of 0 is none."""
 
     __slots__ = (
-        *("is_connected", "_passed_over", "_per_try_s", "_scope", "_timeout_s"),
-        *("deadline", "ended_at", "grpc", "hosts", "stats"),
+        *("_exchange", "_passed_over", "_per_try_s", "_scope", "_timeout_s"),
+        *("deadline", "due", "expired", "grpc", "hosts", "is_connected", "limited", "stats", "whole"),
     )
 
     def __init__(self, timeout_s: float = 0.0, per_try_timeout_s: float = 0.0, grpc: bool = False) -> None:
         self.grpc = grpc
         """The upstream is to be told in gRPC's way too how long it may take."""
         self._timeout_s = timeout_s
-        self._per_try_s = 0.0 if 0 < timeout_s <= per_try_timeout_s else per_try_timeout_s
+        self._per_try_s = per_try_s = 0.0 if 0 < timeout_s <= per_try_timeout_s else per_try_timeout_s
+        self.limited = timeout_s or per_try_s
+        """Time plays a part, if this is not 0."""
         self._scope: trio.CancelScope | None = None
+        self._exchange: Exchange | None = None
         self.is_connected = False
+        """The present try has, or had, its connection."""
         self._passed_over: frozenset[int] = frozenset()
         self.hosts: list[Host] = []
         """Those that have had their turn, one for each try."""
+        self.whole = False
+        """The last of the request has come."""
         self.deadline = math.inf
-        """When the response has to be whole."""
-        self.ended_at = math.inf
-        """When the last of the request came."""
+        """When the response has to be whole, once the request is whole and is waited for."""
+        self.due = 0
+        self.expired = False
+        """Time ran out for the exchange of the present try."""
         self.stats: ClusterStats | None = None
         """Those of the cluster that is asked."""
-
-    @property
-    def limited(self) -> bool:
-        """Time plays a part."""
-        return bool(self._timeout_s or self._per_try_s)
 
     def expected_ms(self) -> int:
         """How long a try that begins now may take; 0 when it may take any time."""
         limit_s = self._per_try_s or self._timeout_s
-        if self._timeout_s and self.deadline < math.inf:
+        if self.deadline < math.inf:
             limit_s = min(limit_s, max(self.deadline - trio.current_time(), 0.001))
         return round(limit_s * 1000)
 
     def request_ended(self) -> None:
         """The last of the request has come."""
-        self.ended_at = now = trio.current_time()
-        if self._timeout_s:
-            self.deadline = now + self._timeout_s
-            self._end_by(self.deadline)
-        if self.is_connected:
-            self._begin()
+        self.whole = True
+        if self._scope is not None:
+            self._scope.deadline = self._begin(trio.current_time())
+        if self._exchange is not None:
+            self._wait(self._exchange)
+
+    def begin_another(self) -> None:
+        """There is another try."""
+        self.is_connected = self.expired = False
 
     def new_scope(self) -> trio.CancelScope:
-        """A scope for a try, or for a wait for the response's body, that ends in time."""
-        self.is_connected = False
-        self._scope = trio.CancelScope(deadline=self.deadline)
+        """A scope for something else to wait for than an exchange: it ends when the response should be whole."""
+        self._scope = trio.CancelScope(deadline=self._begin(trio.current_time()) if self.whole else math.inf)
         return self._scope
 
-    def connected(self) -> None:
-        """The present try has its connection."""
+    def connected(self, exchange: Exchange) -> None:
+        """The present try has its connection. What it waits for is given up when time runs out, until it is `over`."""
         self.is_connected = True
-        if self.ended_at < math.inf:
-            self._begin()
+        if self.limited:
+            self._exchange = exchange
+            if self.whole:
+                self._wait(exchange)
 
-    def expired(self) -> bool:
+    def over(self) -> None:
+        """The exchange of the present try has come to something."""
+        exchange, self._exchange = self._exchange, None
+        if self.due and exchange is not None:
+            exchange.deadlines.forget(self)
+
+    def strike(self) -> None:
         """Time has run out: for the present try, or for the request."""
-        return self._scope is not None and self._scope.deadline <= trio.current_time()
+        self.expired = True
+        if self._exchange is not None:
+            self._exchange.give_up()
 
     def out_of_time(self) -> bool:
         """The response should have been there."""
         return self.deadline <= trio.current_time()
+
+    def timed_out(self, stats: ClusterStats) -> Failure:
+        """Why the present try has ended: the request has no time left, or this try has had too much of it."""
+        if self.out_of_time():
+            stats.timeouts += 1
+            return Failure(RESPONSE_TIMEOUT)
+        stats.per_try_timeouts += 1
+        return Failure(PER_TRY_TIMEOUT)
 
     def too_late(self) -> Failure:
         """The response is not whole in time. To a client that has its head, nothing can be said any more."""
@@ -102,10 +140,16 @@ class Tries:
         self._passed_over = frozenset()
         self.hosts.clear()
 
-    def _begin(self) -> None:
-        if self._per_try_s:
-            self._end_by(trio.current_time() + self._per_try_s)
+    def _begin(self, now: float) -> float:
+        """The whole request is waited for, since `now` at the latest; returns its deadline."""
+        if self._timeout_s and self.deadline == math.inf:
+            self.deadline = now + self._timeout_s
+        return self.deadline
 
-    def _end_by(self, deadline: float) -> None:
-        if self._scope is not None:
-            self._scope.deadline = min(self._scope.deadline, deadline)
+    def _wait(self, exchange: Exchange) -> None:
+        """Have the exchange given up when time runs out."""
+        now = exchange.deadlines.now()
+        time = self._begin(now)
+        if self._per_try_s:
+            time = min(time, now + self._per_try_s)
+        exchange.deadlines.set(self, time)
