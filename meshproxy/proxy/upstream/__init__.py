@@ -11,6 +11,7 @@
 - `time_limits`: what a route decides of a request before it is sent: its time, and how it may be tried again.
 - `retry_rules`: when a request is tried again, and after how long; `retries` carries that out around a cluster.
 - `tries`: what the tries of one request share: its time limits, and the hosts that have had their turn.
+- `deadlines`: when time runs out, for all requests under way.
 - `recorded_body`: a request's body that is kept while it is sent, so that it can be sent again.
 - `dns`: keeps the hosts of a cluster of names in step with what the names resolve to.
 """
