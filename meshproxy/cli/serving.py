@@ -15,6 +15,8 @@ from typing import NoReturn, TypeVar
 import click
 import trio
 
+from ..identity.errors import IdentityError
+from ..proxy.admin import State
 from ..proxy.worker import Worker
 from ..telemetry.access_log import AccessLog
 from .app import PASSED_ON, AppProbe, Child
@@ -142,17 +144,19 @@ def serve(worker: Worker, *, probe: AppProbe | None = None, child: Child | None 
     """Run a worker until a signal; the first makes it drain, the second ends it at once. Returns the exit code.
 
     With a child, signals are passed on to it; when it ends, the worker drains, and the child's exit code is returned.
-    Exits when an address cannot be listened on.
+    Exits when an address cannot be listened on, or the worker is refused its identity.
     """
     try:
         return trio.run(_serve, worker, probe, child)
-    except* OSError as group:
+    except* (OSError, IdentityError) as group:
         fail(_reason(group), EXIT_PROBLEMS)
 
 
 def _reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, IdentityError):
+        return f"no identity: {error}"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
@@ -162,16 +166,17 @@ async def _serve(worker: Worker, probe: AppProbe | None, child: Child | None) ->
         async with trio.open_nursery() as nursery:
             if probe is not None:
                 nursery.start_soon(probe.run)
+            heeding = _Heeding(worker, nursery.cancel_scope)
+            nursery.start_soon(heeding.run, signals)
             async with trio.open_nursery() as serving:
                 await serving.start(worker.run)
-                _collect_garbage()
-                _tell_where(worker)
-                if child is None:
-                    nursery.start_soon(_stop_on_signals, worker, signals, nursery.cancel_scope)
-                else:
-                    nursery.start_soon(_pass_on_signals, child, signals)
-                    code = await child.run()
-                    worker.stop()
+                if worker.state is State.LIVE:
+                    _collect_garbage()
+                    _tell_where(worker)
+                    if child is not None:
+                        heeding.child = child
+                        code = await child.run()
+                        worker.stop()
             nursery.cancel_scope.cancel()
     return code
 
@@ -206,17 +211,22 @@ def _tell_where(worker: Worker) -> None:
     click.echo("ready", err=True)
 
 
-async def _stop_on_signals(worker: Worker, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    stopping = False
-    async for number in signals:
-        if stopping:
-            scope.cancel()
-            return
-        stopping = True
-        click.echo(f"{signal.Signals(number).name}: draining; once more to end at once", err=True)
-        worker.stop()
+class _Heeding:
+    """What signals do: the first makes the worker drain, the second ends it; a child that runs gets them all."""
 
+    def __init__(self, worker: Worker, scope: trio.CancelScope) -> None:
+        self.child: Child | None = None
+        self._worker = worker
+        self._scope = scope
+        self._stopping = False
 
-async def _pass_on_signals(child: Child, signals: AsyncIterator[int]) -> None:
-    async for number in signals:
-        child.signalled(number)
+    async def run(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if self.child is not None:
+                self.child.signalled(number)
+            elif self._stopping:
+                self._scope.cancel()
+            elif number in _DRAINING:
+                self._stopping = True
+                click.echo(f"{signal.Signals(number).name}: draining; once more to end at once", err=True)
+                self._worker.stop()

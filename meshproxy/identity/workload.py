@@ -64,6 +64,16 @@ class WorkloadIdentity:
     def __repr__(self) -> str:
         return f"<WorkloadIdentity {self.id}>"
 
+    def obstacle(self) -> str | None:
+        """Why nothing can be proven just now; None when something can."""
+        if self.current is None:
+            return f"no identity yet: {self.trouble or f'waiting for the certificate of {self.id}'}"
+        end = self.current.issued.leaf.not_valid_after_utc
+        if self._clock() < end:
+            return None
+        why = self.trouble or "a new one is asked for"
+        return f"the certificate of {self.id} has expired on {end:%Y-%m-%d %H:%M:%S} UTC: {why}"
+
     async def run(self, changed: Callable[[Credentials], None]) -> None:
         """Tell `changed` of the credentials, as soon as there are some and whenever they change; for ever.
 

@@ -71,7 +71,7 @@ class Admin:
     def _ready(self, request: Request) -> Response:
         state, trouble = self._state(), self._trouble()
         if state is not State.LIVE:
-            return _text(503, f"{state.value}\n")
+            return _text(503, f"{state.value}{'' if trouble is None else f': {trouble}'}\n")
         return _text(200, f"{state.value}\n") if trouble is None else _text(503, f"{trouble}\n")
 
     def _prometheus(self, request: Request) -> Response:

@@ -226,11 +226,23 @@ def _keep_alive(connecting: socket.socket, keepalive: TcpKeepalive) -> None:
             connecting.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def listen(address: SocketAddress, backlog: int = 4096) -> socket.socket:
+BACKLOG = 4096
+
+
+def listen(address: SocketAddress) -> socket.socket:
     """A listening, non-blocking socket. Raises `OSError`, with the address in its words."""
+    return _bound(address, BACKLOG)
+
+
+def bind(address: SocketAddress) -> socket.socket:
+    """A non-blocking socket that has an address, and does not listen yet. Raises `OSError`, as `listen` does."""
+    return _bound(address, None)
+
+
+def _bound(address: SocketAddress, backlog: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return _listen(address, family, backlog)
+        return _opened(address, family, backlog)
     except OSError as error:
         hint = ""
         if error.errno == errno.EADDRINUSE:
@@ -240,13 +252,14 @@ def listen(address: SocketAddress, backlog: int = 4096) -> socket.socket:
         raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}{hint}") from error
 
 
-def _listen(address: SocketAddress, family: socket.AddressFamily, backlog: int) -> socket.socket:
+def _opened(address: SocketAddress, family: socket.AddressFamily, backlog: int | None) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setblocking(False)
         listening.bind((address.host, address.port))
-        listening.listen(backlog)
+        if backlog is not None:
+            listening.listen(backlog)
     except BaseException:
         listening.close()
         raise

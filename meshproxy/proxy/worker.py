@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from ..identity import Credentials, WorkloadIdentity
 from ..identity.issuers import Issuers
 from ..snapshot import Cluster as ClusterConfig
 from ..snapshot import HealthCheck, HttpConnectionManager, Listener, Snapshot, SocketAddress
@@ -31,7 +32,8 @@ from .http.message import Request, Response, Service
 from .listener import accept
 from .routing.access import guarded
 from .routing.actions import cluster_not_found, router
-from .transport import Transport, listen
+from .tls.secrets import Secrets
+from .transport import BACKLOG, Transport, bind, listen
 from .upstream.cluster import Cluster
 from .upstream.dns import NameResolver
 from .upstream.forward_proxy import ForwardProxy
@@ -56,9 +58,15 @@ class Worker:
         drain_time_s: float = 5.0,
         chance: Callable[[], float] = random.random,
         trouble: Callable[[], str | None] = lambda: None,
+        identity: WorkloadIdentity | None = None,
     ) -> None:
-        """`trouble` tells why requests cannot be served although the worker is up; `/ready` repeats it."""
+        """`trouble` tells why requests cannot be served although the worker is up; `/ready` repeats it. `identity` is
+        the workload's own, without which nothing is served.
+
+        Raises `Unusable`: a secret of the snapshot cannot be used.
+        """
         self.snapshot = snapshot
+        self.secrets = Secrets(snapshot.secrets)
         self.metrics = Metrics()
         self.clusters = {one.name: self._cluster(one, chance) for one in snapshot.clusters}
         self._services = {name: retrying(cluster, chance) for name, cluster in self.clusters.items()}
@@ -69,12 +77,14 @@ class Worker:
         self._drain_time_s = drain_time_s
         self._chance = chance
         self._trouble = trouble
+        self._identity = identity
         self._departures = Departures()
         self._issuers = Issuers()
         self._managers: list[ConnectionManager] = []
         self._connections: set[Http1ServerConnection] = set()
         self._state = State.INITIALIZING
         self._stop = trio.Event()
+        self._identifying = trio.CancelScope()
         self._warming = trio.CancelScope()
 
     @property
@@ -84,13 +94,16 @@ class Worker:
     def stop(self) -> None:
         """Drain: accept nothing new, finish what runs, then return from `run`."""
         self._stop.set()
+        self._identifying.cancel()
         self._warming.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped. Raises `OSError` when an address cannot be listened on; then nothing has started.
 
         `task_status.started` is called when every listener accepts connections, names have been looked up, and
-        endpoints whose health is checked have been tried, unless that takes too long.
+        endpoints whose health is checked have been tried, unless that takes too long. Where there is to be an identity,
+        nothing listens before it is there, but for the admin pages. Raises `IdentityError`, in an exception group, when
+        it is refused. It is called, too, when the worker was stopped before that; its state then is DRAINING.
         """
         listening = self._listen()
         try:
@@ -102,6 +115,8 @@ class Worker:
         try:
             await self._serve_until_stopped(listening, admin, task_status)
         finally:
+            for _, bound in listening:
+                bound.close()  # nobody may have come to accept on it
             for cluster in self.clusters.values():
                 cluster.close()
             splice.close_idle()
@@ -114,25 +129,56 @@ class Worker:
     ) -> None:
         async with trio.open_nursery() as background:
             self._start_background(background, admin)
-            async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
-                for listener, bound in listening:
-                    accepting.start_soon(accept, bound, self._accepted(listener, connections, background))
-                background.start_soon(self._issuers.run)  # of those that the listeners have named
-                self._warming.deadline = trio.current_time() + _WARMING_S
-                with self._warming:
-                    await self._clusters_warm(background)
-                self._state = State.LIVE
+            if self._identity is None or await self._identified(self._identity, background):
+                await self._serve_listeners(listening, background, task_status)
+            else:
+                self._state = State.DRAINING
                 task_status.started()
-                await self._stop.wait()
-                accepting.cancel_scope.cancel()
-                self._begin_draining(connections)
             background.cancel_scope.cancel()
+
+    async def _serve_listeners(
+        self,
+        listening: list[tuple[Listener, socket.socket]],
+        background: trio.Nursery,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
+            for listener, bound in listening:
+                if self._identity is not None:
+                    bound.listen(BACKLOG)
+                accepting.start_soon(accept, bound, self._accepted(listener, connections, background))
+            background.start_soon(self._issuers.run)  # of those that the listeners have named
+            self._warming.deadline = trio.current_time() + _WARMING_S
+            with self._warming:
+                await self._clusters_warm(background)
+            self._state = State.LIVE
+            task_status.started()
+            await self._stop.wait()
+            accepting.cancel_scope.cancel()
+            self._begin_draining(connections)
+
+    async def _identified(self, identity: WorkloadIdentity, background: trio.Nursery) -> bool:
+        """Begin to keep the identity current, and wait until there is one; False when the worker is to stop first."""
+        arrived = trio.Event()
+
+        def changed(credentials: Credentials) -> None:
+            self.secrets.set_identity(credentials)
+            arrived.set()
+
+        background.start_soon(identity.run, changed)
+        with self._identifying:
+            await arrived.wait()
+        return not self._stop.is_set()
+
+    def _obstacle(self) -> str | None:
+        """Why requests cannot be served."""
+        return (self._identity and self._identity.obstacle()) or self._trouble()
 
     def _listen(self) -> list[tuple[Listener, socket.socket]]:
         listening: list[tuple[Listener, socket.socket]] = []
         try:
             for listener in self.snapshot.listeners:
-                bound = listen(listener.address)
+                bound = listen(listener.address) if self._identity is None else bind(listener.address)
                 listening.append((listener, bound))
                 self.addresses[listener.name] = SocketAddress(*bound.getsockname()[:2])
         except OSError:
@@ -151,13 +197,14 @@ class Worker:
     def _start_background(self, background: trio.Nursery, admin: socket.socket | None) -> None:
         background.start_soon(self._departures.run)
         background.start_soon(self._sweep)
+        background.start_soon(self.secrets.watch)
         for cluster in self.clusters.values():
             if cluster.bounds.lifetime is not None:
                 background.start_soon(cluster.bounds.lifetime.enforce, cluster)
         if self._access_log is not None:
             background.start_soon(self._access_log.run)
         if admin is not None:
-            pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state, self._trouble)
+            pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state, self._obstacle)
             background.start_soon(accept, admin, self._admin_accepted(pages, background))
 
     async def _clusters_warm(self, background: trio.Nursery) -> None:

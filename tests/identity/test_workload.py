@@ -89,8 +89,25 @@ async def test_while_there_is_none_it_says_why(authority: Authority, autojump_cl
     one = identity(refusing(Unreachable("the CA at ca.test:15012 cannot be reached")))
 
     assert await told(one, 60) == []
-    assert one.trouble == "the CA at ca.test:15012 cannot be reached"
+    assert one.obstacle() == "no identity yet: the CA at ca.test:15012 cannot be reached"
     assert one.current is None
+
+
+async def test_a_certificate_that_has_expired_is_an_obstacle_and_one_that_is_not_renewed_yet_is_none(
+    authority: Authority, autojump_clock: trio.testing.MockClock
+) -> None:
+    answers = [ca_of(authority, timedelta(hours=2)), *[refusing(Unreachable("gone"))] * 999]
+
+    async def ca(request: bytes, current: Credentials | None) -> Issued:
+        return await answers.pop(0)(request, current)
+
+    one = identity(ca)
+
+    await told(one, 1.5 * 3600)
+    assert (one.trouble, one.obstacle()) == ("gone", None)
+    await trio.sleep(3600)
+    assert one.obstacle() is not None
+    assert "has expired" in (one.obstacle() or "") and "gone" in (one.obstacle() or "")
 
 
 async def test_what_the_ca_revokes_and_trusts_is_told_of_without_a_renewal(

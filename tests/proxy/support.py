@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import trio
 import trio.testing
 
+from meshproxy.identity import WorkloadIdentity
 from meshproxy.proxy.http.http1_server import Http1ServerConnection
 from meshproxy.proxy.readiness import readiness
 from meshproxy.proxy.upstream.cluster import Cluster as RunningCluster
@@ -486,7 +487,12 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    config: Snapshot, *, drain_time_s: float = 5.0, admin: bool = False, started: bool = True
+    config: Snapshot,
+    *,
+    drain_time_s: float = 5.0,
+    admin: bool = False,
+    started: bool = True,
+    identity: WorkloadIdentity | None = None,
 ) -> AsyncIterator[Gateway]:
     """A worker, stopped when it is left; it must have given back everything by then.
 
@@ -497,7 +503,9 @@ async def gateway(
     descriptors = _descriptors()
     errors = _Errors()
     logging.getLogger("meshproxy").addHandler(errors)
-    worker = Worker(config, admin=LOCALHOST if admin else None, access_log=log, drain_time_s=drain_time_s)
+    worker = Worker(
+        config, admin=LOCALHOST if admin else None, access_log=log, drain_time_s=drain_time_s, identity=identity
+    )
     async with trio.open_nursery() as nursery:
         running = Gateway(worker, log)
         if started:
