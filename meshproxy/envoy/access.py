@@ -1,5 +1,6 @@
-"""The filters that decide about access: `jwt_authn` and `rbac`, and the clusters that keys are fetched from.
+"""The filters that decide about access: `ext_authz`, `jwt_authn` and `rbac`, and the clusters that keys come from.
 
+https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/filters/http/ext_authz/v3/ext_authz.proto,
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/filters/http/jwt_authn/v3/config.proto,
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/rbac/v3/rbac.proto
 """
@@ -16,9 +17,11 @@ from ..snapshot import (
     AllOf,
     AnyRequest,
     Authenticated,
+    BufferSettings,
     Claim,
     DestinationIp,
     DirectRemoteIp,
+    ExtAuthz,
     JwtAuthentication,
     JwtProvider,
     Listener,
@@ -34,8 +37,9 @@ from ..snapshot import (
     RequestHeader,
     UriTemplate,
     UrlPath,
+    ValueMatcher,
 )
-from .fields import SYSTEM_ROOTS, Inexpressible, Message, duration, typed, value_matcher
+from .fields import SYSTEM_ROOTS, UINT32_MAX, Inexpressible, Message, duration, limit, typed, value_matcher
 
 _PAYLOAD = "payload"  # the key of the claims in what jwt_authn leaves
 _JWT_FILTER = "envoy.filters.http.jwt_authn"
@@ -44,12 +48,75 @@ _CACHE = "300s"
 _CONNECT_TIMEOUT = "5s"
 
 
-def access_filters(jwt: JwtAuthentication | None, rbac: Iterable[RbacFilter]) -> Iterator[Message]:
+def access_filters(
+    authz: ExtAuthz | None, jwt: JwtAuthentication | None, rbac: Iterable[RbacFilter]
+) -> Iterator[Message]:
     """The `HttpFilter`s that come before all others. Envoy takes two of one name."""
+    if authz is not None:
+        # What is to be asked about, an RBAC filter finds out that lets everything pass, and the next reads of it.
+        yield {"name": _RBAC_FILTER, "typed_config": _asked_about(authz)}
+        yield {"name": "envoy.filters.http.ext_authz", "typed_config": ext_authz(authz)}
     if jwt is not None:
         yield {"name": _JWT_FILTER, "typed_config": jwt_authentication(jwt)}
     for one in rbac:
         yield {"name": _RBAC_FILTER, "typed_config": rbac_filter(one)}
+
+
+_ASKED = "istio_ext_authz_"
+_POLICY = "istio-ext-authz"
+
+
+def _asked_about(authz: ExtAuthz) -> Message:
+    policies = {f"{_POLICY}-{authz.name}-{one.name}": _policy(one) for one in authz.rules.policies}
+    return typed(
+        "extensions.filters.http.rbac.v3.RBAC",
+        shadow_rules={"action": authz.rules.action, "policies": policies},
+        shadow_rules_stat_prefix=_ASKED,
+    )
+
+
+def ext_authz(authz: ExtAuthz) -> Message:
+    """`extensions.filters.http.ext_authz.v3.ExtAuthz`, for what the filter before it has found. No dry run."""
+    lists = {
+        "allowed_upstream_headers": authz.allowed_upstream_headers,
+        "allowed_client_headers": authz.allowed_client_headers,
+        "allowed_client_headers_on_success": authz.allowed_client_headers_on_success,
+    }
+    response = {name: _names(matchers) for name, matchers in lists.items() if matchers}
+    add = [{"key": one.name, "value": one.value} for one in authz.check_headers.add]
+    service: Message = {
+        "server_uri": {
+            "uri": f"http://{authz.name}",
+            "cluster": authz.cluster,
+            "timeout": limit(authz.timeout_s, f"timeout of {authz.name}"),
+        },
+        **({"path_prefix": authz.path_prefix} if authz.path_prefix else {}),
+        **({"authorization_request": {"headers_to_add": add}} if add else {}),
+        **({"authorization_response": response} if response else {}),
+    }
+    found = {"filter": _RBAC_FILTER, "path": [{"key": f"{_ASKED}shadow_effective_policy_id"}]}
+    body = authz.with_request_body
+    return typed(
+        "extensions.filters.http.ext_authz.v3.ExtAuthz",
+        http_service=service,
+        transport_api_version="V3",
+        failure_mode_allow=authz.failure_mode_allow,
+        status_on_error={"code": authz.status_on_error},
+        clear_route_cache=authz.clear_route_cache,
+        filter_enabled_metadata={**found, "value": {"string_match": {"prefix": _POLICY}}},
+        **({"allowed_headers": _names(authz.allowed_headers)} if authz.allowed_headers else {}),
+        **({} if body is None else {"with_request_body": _buffer_settings(body)}),
+    )
+
+
+def _names(matchers: Iterable[ValueMatcher]) -> Message:
+    return {"patterns": [value_matcher(one, ignore_case=True) for one in matchers]}
+
+
+def _buffer_settings(body: BufferSettings) -> Message:
+    if not 1 <= body.max_request_bytes <= UINT32_MAX:
+        raise Inexpressible(f"bodies of up to {body.max_request_bytes} bytes: Envoy allows 1 to {UINT32_MAX}")
+    return {"max_request_bytes": body.max_request_bytes, "allow_partial_message": body.allow_partial_message}
 
 
 def jwt_authentication(config: JwtAuthentication) -> Message:

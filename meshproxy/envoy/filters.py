@@ -59,7 +59,8 @@ def http_filters(config: HttpConnectionManager, dns_cache: Message | None) -> li
         )
         filters["envoy.filters.http.dynamic_forward_proxy"] = _typed_config(forward_proxy)
     filters["envoy.filters.http.router"] = _typed_config(typed("extensions.filters.http.router.v3.Router"))
-    return [*access_filters(config.jwt_authn, config.rbac), *({"name": name, **one} for name, one in filters.items())]
+    access = access_filters(config.ext_authz, config.jwt_authn, config.rbac)
+    return [*access, *({"name": name, **one} for name, one in filters.items())]
 
 
 def _typed_config(config: Message) -> Message:

@@ -239,7 +239,7 @@ class Worker:
 
         context = FilterContext(self._chance, background.start_soon, route_stats=self.metrics.route)
         routes = router(http, cluster, self._chance, context)
-        service = guarded(http, routes, context, self._issuers.keys, stats.count)
+        service = guarded(http, routes, context, self._issuers.keys, stats.count, cluster)
         telemetry = _ListenerTelemetry(stats, self._access_log)
         manager = ConnectionManager(http, service, telemetry, self._departures)
         self._managers.append(manager)

@@ -1,4 +1,5 @@
-"""Who may do what: tokens (Envoy's `jwt_authn`) and rules about requests (Envoy's `config.rbac.v3`)."""
+"""Who may do what: tokens (Envoy's `jwt_authn`), rules about requests (its `config.rbac.v3`), and others that decide
+(its `ext_authz`)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .matching import Claim
+from .routes import HeaderMutations
 from .values import Origin, ValueMatcher
 
 
@@ -209,3 +211,50 @@ class RbacFilter:
 
     rules: Rbac | None = None
     shadow_rules: Rbac | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSettings:
+    """Whoever decides sees a request's body. One of more than `max_request_bytes` is refused, or else its beginning is
+    all that is seen."""
+
+    max_request_bytes: int
+    allow_partial_message: bool = False
+
+
+_NO_CHANGES = HeaderMutations()
+
+
+@dataclass(frozen=True, slots=True)
+class ExtAuthz:
+    """Another service decides about the requests that meet a policy of `rules` (Envoy's `ExtAuthz` by HTTP).
+
+    `cluster` is asked by a request of the same method, host and path, behind `path_prefix`. It has the body as far as
+    `with_request_body` says, the headers `authorization` and those that `allowed_headers` match, and what
+    `check_headers` add.
+
+    An answer 200 allows. Those of its headers that `allowed_upstream_headers` match are set in the request, and those
+    that `allowed_client_headers_on_success` match are added to the response. Any other answer is the client's, with the
+    headers that `allowed_client_headers` match, all of them if there are none. No answer in `timeout_s`, and 5xx, is an
+    error: `status_on_error`, unless `failure_mode_allow` lets the request pass.
+
+    The headers that are set play no part in routing, unless `clear_route_cache`. What meets `shadow_rules` is only
+    counted (dry run). Names are matched in lower case.
+    """
+
+    name: str
+    cluster: str
+    rules: Rbac
+    shadow_rules: Rbac | None = None
+    timeout_s: float = 600.0
+    path_prefix: str = ""
+    failure_mode_allow: bool = False
+    status_on_error: int = 403
+    clear_route_cache: bool = False
+    with_request_body: BufferSettings | None = None
+    allowed_headers: tuple[ValueMatcher, ...] = ()
+    check_headers: HeaderMutations = _NO_CHANGES
+    allowed_upstream_headers: tuple[ValueMatcher, ...] = ()
+    allowed_client_headers: tuple[ValueMatcher, ...] = ()
+    allowed_client_headers_on_success: tuple[ValueMatcher, ...] = ()
+    origin: Origin | None = field(default=None, compare=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .access import JwtAuthentication, RbacFilter
+from .access import ExtAuthz, JwtAuthentication, RbacFilter
 from .routes import Buffer, LocalRateLimit, RouteConfiguration
 from .tls import DownstreamTlsContext
 from .values import Origin, SocketAddress
@@ -35,9 +35,9 @@ class HttpConnectionManager:
     x-forwarded-for, and takes away what only the mesh may say of a request. Otherwise it stands inside the mesh:
     x-forwarded-for and x-envoy-external-address pass untouched, x-forwarded-proto and x-request-id are added where
     they are missing. `forward_client_cert` says what becomes of x-forwarded-client-cert, and `client_cert_details` what
-    an element of it tells. `jwt_authn` and then each of `rbac` decide about a request before it has a route.
-    `rate_limit` and `buffer` hold where neither the virtual host nor the route has one; the limit also for requests
-    that have no route.
+    an element of it tells. `ext_authz`, `jwt_authn` and then each of `rbac` decide about a request before it goes to
+    its route, the last two also if there is none. `rate_limit` and `buffer` hold where neither the virtual host nor the
+    route has one; the limit also for requests that have no route.
     """
 
     route_config: RouteConfiguration
@@ -47,6 +47,7 @@ class HttpConnectionManager:
     max_headers_count: int = 100
     request_headers_timeout_s: float = 60.0
     idle_timeout_s: float = 3600.0
+    ext_authz: ExtAuthz | None = None
     jwt_authn: JwtAuthentication | None = None
     rbac: tuple[RbacFilter, ...] = ()
     rate_limit: LocalRateLimit | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from meshproxy.mesh import OutboundPolicy, find_workload, sidecar_snapshot
@@ -61,7 +61,8 @@ class Exchange:
     It is sent to the `listener` of that place in the snapshot. The second and every later piece waits until something
     has come. `<a>` in a piece stands for the port of backend `a`, and so on. `methods` has one for each response that
     is to come. `tunnel` is how many bytes come after a 101; with `half_close` the client has no more to say once it has
-    them, but reads on. The first requests that come to any backend have the answers `first`, all others `answer`.
+    them, but reads on. The first requests that come to any backend have the answers `first`, all others that of their
+    backend in `of`, or else `answer`.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Exchange:
     half_close: bool = False
     listener: int = 0
     first: tuple[Answer, ...] = ()
+    of: Mapping[str, Answer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)

@@ -287,8 +287,8 @@ class _Bench:
 
     async def _observe(self, exchange: Exchange, proxy: SocketAddress) -> Observation:
         first = list(exchange.first)
-        for recorder in self._recorders.values():
-            recorder.answer, recorder.first, recorder.received = exchange.answer, first, []
+        for name, recorder in self._recorders.items():
+            recorder.answer, recorder.first, recorder.received = exchange.of.get(name, exchange.answer), first, []
         client = Client(trio.socket.socket())
         await client.socket.bind((exchange.client, 0))
         await client.socket.connect((proxy.host, proxy.port))
@@ -397,7 +397,8 @@ def _renamed_manager(http: HttpConnectionManager, name: str) -> HttpConnectionMa
     hosts = tuple(
         replace(host, routes=tuple(_rerouted(route, name) for route in host.routes)) for host in config.virtual_hosts
     )
-    return replace(http, route_config=replace(config, virtual_hosts=hosts))
+    authz = http.ext_authz and replace(http.ext_authz, cluster=f"{name}/{http.ext_authz.cluster}")
+    return replace(http, route_config=replace(config, virtual_hosts=hosts), ext_authz=authz)
 
 
 def _rerouted(route: Route, name: str) -> Route:

@@ -13,5 +13,10 @@ A filter that has nothing to do with a request returns what the service returns,
 - `headers`: sets, adds and removes headers of requests and responses.
 
 Those of one route stand in this order from the outside in, which is Istio's (`buildHTTPConnectionManager`); the first
-and `buffer`, for which Istio has no field, stand where its guides tell to insert them.
+and `buffer`, for which Istio has no field, stand where its guides tell to insert them. Before all routes
+of a listener stand, in this order:
+
+- `ext_authz`: has another service decide about requests.
+- `jwt_authn`: verifies tokens, and tells those behind it of them.
+- `rbac`: lets requests pass, or not, by rules.
 """

@@ -43,7 +43,7 @@ def buffer(policy: Buffer, service: Service) -> Service:
 
 async def _whole(body: Body, limit: int) -> bytes:
     pieces, size = [], 0
-    while piece := await _received(body):
+    while piece := await received(body):
         size += len(piece)
         if size > limit:
             raise Failure(PAYLOAD_TOO_LARGE)
@@ -51,7 +51,8 @@ async def _whole(body: Body, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _received(body: Body) -> bytes:
+async def received(body: Body) -> bytes:
+    """The next piece of a request's body, `b""` at its end."""
     try:
         return await body.receive()
     except Failure:

@@ -35,6 +35,11 @@ def request_headers(levels: Sequence[HeaderMutations], service: Service) -> Serv
     return changing
 
 
+def request_change(levels: Sequence[HeaderMutations]) -> Change | None:
+    """All levels' changes to a request as one; None when there are none."""
+    return _one(_changes(levels))
+
+
 def response_headers(levels: Sequence[HeaderMutations], service: Service) -> Service:
     """`service`, its responses with changed headers; a failure's response is changed as any other.
 
@@ -80,6 +85,10 @@ def response_change(levels: Sequence[HeaderMutations]) -> Change | None:
         HeaderMutations(level.remove, tuple(one for one in level.add if one.name not in _NOT_FOR_RESPONSES))
         for level in levels
     )
+    return _one(changes)
+
+
+def _one(changes: Sequence[Change]) -> Change | None:
     if not changes:
         return None
 

@@ -207,7 +207,7 @@ def _test(rule: AccessRule, readings: _Readings) -> Test:
         case RequestHeader():
             return _header(rule)
         case UrlPath(match):
-            return _path(value_test(match), value_test(_lower(match)), readings)
+            return _path(value_test(match), value_test(lowered(match)), readings)
         case UriTemplate(template):
             return _path(_template(template), _template(template.lower()), readings)
         case RequestedServerName(match):
@@ -249,7 +249,8 @@ def _path(test: StringTest, lenient: StringTest, readings: _Readings) -> Test:
             return lambda request, paths: test(paths.exact) and lenient(paths.lenient)
 
 
-def _lower(match: ValueMatcher) -> ValueMatcher:
+def lowered(match: ValueMatcher) -> ValueMatcher:
+    """A matcher in lower case; a regular expression is left as it is."""
     return match if isinstance(match, Regex) else type(match)(match.value.lower())
 
 
@@ -269,7 +270,7 @@ def _header(rule: RequestHeader) -> Test:
     if rule.match is None:
         return lambda request, paths: bool(values(request))
     if rule.ignore_case:
-        folded = value_test(_lower(rule.match))
+        folded = value_test(lowered(rule.match))
         return lambda request, paths: any(folded(value.lower()) for value in values(request))
     test = value_test(rule.match)
     return lambda request, paths: any(map(test, values(request)))
@@ -418,12 +419,12 @@ def _needs(rule: AccessRule) -> _Needs:
         case OneOf(rules):
             return _needs_of_one(rules)
         case UrlPath(match):
-            return _alike(_Dimension("path"), (match, _lower(match)))
+            return _alike(_Dimension("path"), (match, lowered(match)))
         case UriTemplate(template):
             start = Prefix(template.partition("*")[0])
-            return _alike(_Dimension("path"), (start, _lower(start)))
+            return _alike(_Dimension("path"), (start, lowered(start)))
         case RequestHeader(":authority", match, True) if match is not None:
-            return _alike(_Dimension("host"), (_lower(match),))
+            return _alike(_Dimension("host"), (lowered(match),))
         case RequestHeader(name, match, False) if match is not None:
             return _alike(_Dimension("header", name), (match,))
         case Authenticated(Regex(pattern)):

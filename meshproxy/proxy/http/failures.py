@@ -19,8 +19,9 @@ _RESET = "upstream connect error or disconnect/reset before headers. reset reaso
 class Kind(NamedTuple):
     """One line of the table. `details` is what the access log says when the place of failure adds nothing.
 
-    `grpc_status` is for gRPC requests, where it is not the one that follows from `status`. `headers` are those of the
-    response besides what describes its body.
+    `body` is text; what of it is no UTF-8 stands there as `surrogateescape` has it. `grpc_status` is for gRPC requests,
+    where it is not the one that follows from `status`. `headers` are those of the response besides what describes its
+    body.
     """
 
     status: int
@@ -49,6 +50,9 @@ ROUTE_NOT_FOUND = Kind(404, "NR", "route_not_found")
 CLUSTER_NOT_FOUND = Kind(503, "NC", "cluster_not_found")
 
 JWT_DENIED = Kind(401, "", "jwt_authn_access_denied")  # its body is the reason, and 403 if that is the audience
+# Its status, body and headers are those of the service that decides.
+EXT_AUTHZ_DENIED = Kind(403, "UAEX", "ext_authz_denied")
+EXT_AUTHZ_ERROR = Kind(403, "UAEX", "ext_authz_error")  # its status is the configuration's
 RBAC_DENIED = Kind(403, "", "rbac_access_denied", "RBAC: access denied")
 
 LOCAL_RATE_LIMITED = Kind(429, "RL", "local_rate_limited", "local_rate_limited")
@@ -115,7 +119,11 @@ class Failure(Exception):
             add_flags(request, kind.flags)
             request.details = self.details
         return local_reply(
-            request, kind.status, kind.body.encode(), [*kind.headers, *(headers or ())], kind.grpc_status
+            request,
+            kind.status,
+            kind.body.encode(errors="surrogateescape"),
+            [*kind.headers, *(headers or ())],
+            kind.grpc_status,
         )
 
 
@@ -157,7 +165,7 @@ def local_reply(
             headers.append((b"grpc-message", quote_from_bytes(body, safe=_GRPC_MESSAGE_SAFE).encode()))
         return Response(200, headers)
     if not body:
-        return Response(status, remove_headers(headers, _CONTENT_LENGTH))
+        return Response(status, remove_headers(headers, _OF_CONTENT))
     set_header(headers, b"content-length", b"%d" % len(body))
     if header(headers, b"content-type") is None:
         headers.append((b"content-type", b"text/plain"))
@@ -165,6 +173,7 @@ def local_reply(
 
 
 _CONTENT_LENGTH = frozenset((b"content-length",))
+_OF_CONTENT = _CONTENT_LENGTH | {b"content-type"}
 
 # Percent-Encoded in https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: %x20-%x24 / %x26-%x7E
 _GRPC_MESSAGE_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))

@@ -95,6 +95,7 @@ class Request:
         "body",
         "bytes_received",
         "bytes_sent",
+        "cached_route",
         "claims",
         "connection",
         "details",
@@ -133,6 +134,8 @@ class Request:
     nursery: trio.Nursery | None
     downstream: Downstream
 
+    cached_route: Service | None
+    """What it goes to, found out before it was changed; not set but where external authorization decides."""
     hash_key: Callable[[], int | None]
     """Its hash, for clusters that balance by it; not set but by a route that has hash policies."""
     upgrade: bytes

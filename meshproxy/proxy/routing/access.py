@@ -1,33 +1,62 @@
-"""What decides about a listener's requests before they have a route: tokens, then access.
+"""What decides about a listener's requests before they go to their routes: others, then tokens, then access.
 
-Istio has both before all other filters, so that they hold for requests that no route is for, too. A request that is
-not let pass is answered as its route's own would be: with what that changes of responses' headers.
+Istio has all three before all other filters, and the last two hold for requests that no route is for, too. A request
+that is not let pass is answered as its route's own would be: with what that changes of responses' headers.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import accumulate
 
 from ...identity.issuers import Keys
 from ...snapshot import HttpConnectionManager, Jwks, Route, RouteAction
 from ..filters.context import FilterContext
+from ..filters.ext_authz import ext_authz
 from ..filters.headers import Change, response_change
 from ..filters.jwt_authn import Refuse, jwt_authn
 from ..filters.rbac import Count, rbac
 from ..http.failures import Failure
 from ..http.message import Request, Response, Service
+from .actions import ClusterService
 from .router import Router
 
 
-def guarded(http: HttpConnectionManager, router: Router, context: FilterContext, keys: KeysOf, count: Count) -> Service:
+def guarded(
+    http: HttpConnectionManager,
+    router: Router,
+    context: FilterContext,
+    keys: KeysOf,
+    count: Count,
+    cluster: ClusterService,
+) -> Service:
     """A listener's routes behind what it asks of all requests; the routes themselves if that is nothing.
 
-    `keys` gives those of a provider of tokens, `count` counts decisions.
+    `keys` gives those of a provider of tokens, `count` counts decisions, `cluster` gives whoever else decides.
     """
     refuse = refusal(router, context)
-    return authenticated(http, context, keys, refuse, authorized(http, count, refuse, router))
+    config = http.ext_authz
+    routes = router if config is None else _cached(router)
+    service = authenticated(http, context, keys, refuse, authorized(http, count, refuse, routes))
+    if config is None:
+        return service
+
+    def find(request: Request) -> Service | None:
+        found = router.find(request)
+        return None if found is None else found.service
+
+    return ext_authz(config, cluster(config.cluster), find, count, refuse, service)
+
+
+def _cached(router: Router) -> Service:
+    """`router`, except for requests that have their route already. Claims, when there are any, may mean another."""
+
+    def routed(request: Request) -> Awaitable[Response]:
+        route = request.cached_route
+        return router(request) if route is None or request.claims is not None else route(request)
+
+    return routed
 
 
 KeysOf = Callable[[Jwks], Keys]

@@ -1,4 +1,7 @@
-"""What decides about access to a listener, in words: whose token it is, which policy lets a request pass, and why."""
+"""What decides about access to a listener, in words: who is asked, whose token it is, which policy lets a request pass.
+
+Nobody is asked to explain: what another service would decide is left open, and the request goes on as if allowed.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,27 @@ class _AnyKeys(KeySet):
 
     def verify(self, token: Token) -> None:
         pass
+
+
+def asked_decisions(http: HttpConnectionManager) -> Callable[[Request], Iterator[Decision]]:
+    """Whether another service decides about a request."""
+    config = http.ext_authz
+    if config is None:
+        return lambda request: iter(())
+    who = f"{config.name} at {config.cluster}"
+    rules = [(Engine(config.rules), f"{who} is asked; this goes on as if it allowed", f"{config.name} is not asked")]
+    if config.shadow_rules is not None:
+        rules.insert(0, (Engine(config.shadow_rules), f"{who} would be asked if it were no dry run", ""))
+
+    def decisions(request: Request) -> Iterator[Decision]:
+        for engine, asked, not_asked in rules:
+            policy = engine.find(request)
+            if policy is not None:
+                yield Decision(f"{asked}, by {policy.name}: {_text(policy)}", policy.origin)
+            elif not_asked:
+                yield Decision(not_asked, config.origin)
+
+    return decisions
 
 
 def token_decisions(http: HttpConnectionManager, request: Request) -> Iterator[Decision]:

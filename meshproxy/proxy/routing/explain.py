@@ -41,7 +41,7 @@ from ..http.message import Connection, Headers, Request, Response, Service
 from ..upstream.forward_proxy import destination_of, leads_back, reached
 from .access import authenticated, authorized, refusal
 from .actions import cluster_not_found, router
-from .decisions import Decision, access_decisions, explained_keys, token_decisions
+from .decisions import Decision, access_decisions, asked_decisions, explained_keys, token_decisions
 from .matchers import conditions
 from .policies import policies
 from .router import CompiledRoute, Domain
@@ -181,6 +181,7 @@ class Explainer:
         allowed = authorized(http, _uncounted, refuse, self._observed)
         self._service = authenticated(http, context, explained_keys, refuse, self._decided(allowed))
         self._manager = ConnectionManager(http, self._arrived, _Unheard(), Departures(), request_id=lambda: REQUEST_ID)
+        self._asked = asked_decisions(http)
         self._chance = 0.0
         self._now = 0.0
         self._run = _Run()
@@ -255,7 +256,7 @@ class Explainer:
     def _arrived(self, request: Request) -> Awaitable[Response]:
         run = self._run
         run.seen, run.headers_seen = _head(request), list(request.headers)
-        run.access = tuple(token_decisions(self._http, request))
+        run.access = (*self._asked(request), *token_decisions(self._http, request))
         return self._service(request)
 
     def _decided(self, service: Service) -> Service:

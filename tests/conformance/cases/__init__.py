@@ -7,6 +7,7 @@ from . import (
     access,
     circuit_breakers,
     endpoints,
+    ext_authz,
     failures,
     filters,
     framing,
@@ -37,6 +38,7 @@ CASES: tuple[Case, ...] = (
     *outliers.CASES,
     *retries.CASES,
     *access.CASES,
+    *ext_authz.CASES,
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {
@@ -101,6 +103,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "a listener's buffer / four",
         "a host's buffer / six",
         "a buffer behind CORS / four",
+        "another decides by bodies / one too large",
+        "another decides by bodies / chunks too large",
     ),
     "bodiless-204": (
         "answer {status: 204, body: {string: 'here'}} / GET /",
@@ -147,6 +151,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "websocket-half-close": ("websocket / half-closed",),
     "head-framing": (
+        "another decides / HEAD /, denied",
+        "another decides, and tells more / HEAD /, denied",
         "response bodies / HEAD with chunked",
         "response bodies / HEAD with nothing",
         "no cluster / HEAD /",
