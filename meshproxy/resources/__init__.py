@@ -51,6 +51,7 @@ from .kubernetes import (
     Service,
 )
 from .loader import Loaded, load
+from .mesh_config import EnvoyExtAuthzHttp, ExtensionProvider, MeshConfig
 from .model import Mark, Model, NotYet, Refused
 from .problems import Note, Position, Problem, Unreadable, format_path
 from .proxy_config import ProxyConfig
@@ -128,6 +129,8 @@ __all__ = [
     "EndpointSubset",
     "Endpoints",
     "EntryMetadata",
+    "EnvoyExtAuthzHttp",
+    "ExtensionProvider",
     "Failover",
     "FieldPath",
     "Gateway",
@@ -152,6 +155,7 @@ __all__ = [
     "Loaded",
     "LocalityLoadBalancerSetting",
     "Mark",
+    "MeshConfig",
     "Model",
     "NotYet",
     "Note",

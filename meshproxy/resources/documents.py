@@ -105,7 +105,7 @@ class Document:
 def read_documents(raw: bytes) -> Iterator[Document]:
     """Read every document of a file; empty ones are left out."""
     try:
-        text = _decode(raw)
+        text = decoded(raw)
     except UnicodeDecodeError as error:
         yield _undecodable(raw, error)
         return
@@ -123,7 +123,8 @@ def read_documents(raw: bytes) -> Iterator[Document]:
         first_line += skip
 
 
-def _decode(raw: bytes) -> str:
+def decoded(raw: bytes) -> str:
+    """A file's text. Raises `UnicodeDecodeError`."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return raw.decode("utf-16")
     return raw.decode("utf-8-sig")

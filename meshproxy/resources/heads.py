@@ -90,6 +90,16 @@ def cookie_attribute_error(text: str) -> str | None:
     return None
 
 
+def header_name_pattern_error(pattern: str) -> str | None:
+    """Why no header could have a name like this, with `*` for anything at one of its ends."""
+    if pattern == "*":
+        return "'*' alone is every header; write the names, or what they begin or end with, as in 'x-*'"
+    name = pattern[1:] if pattern.startswith("*") else pattern.removesuffix("*")
+    if "*" in name:
+        return f"{pattern!r} has a '*' inside; it can stand at the start or at the end, once"
+    return None if _TOKEN.fullmatch(name) else f"{pattern!r} is not a header name; use letters, digits and '-'"
+
+
 def header_value_error(value: str) -> str | None:
     """Why Envoy would refuse the value of a header that is set or added."""
     if _CONTROL.search(value):

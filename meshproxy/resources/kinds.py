@@ -9,6 +9,7 @@ from .destination_rule import DestinationRule
 from .fields import FieldPath, leaf_paths, nearest
 from .gateway import Gateway
 from .kubernetes import Endpoints, EndpointSlice, Service
+from .mesh_config import MeshConfig
 from .model import Model, NotYet
 from .proxy_config import ProxyConfig
 from .security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
@@ -63,6 +64,7 @@ KINDS = {
         Kind("Service", "", ("v1",), Service, dotted_names=False),
         Kind("Endpoints", "", ("v1",), Endpoints, has_spec=False),
         Kind("EndpointSlice", "discovery.k8s.io", ("v1", "v1beta1"), EndpointSlice, has_spec=False),
+        Kind("MeshConfig", "mesh.istio.io", ("v1alpha1",), MeshConfig),
         Kind("TrafficLimit", "meshproxy.io", ("v1alpha1",), TrafficLimit),
         Kind("Sidecar", NETWORKING, _NETWORKING_VERSIONS, Sidecar, not_yet="settings of sidecars"),
         Kind("WorkloadGroup", NETWORKING, _NETWORKING_VERSIONS, WorkloadGroup),

@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 
 from .documents import Document, Place, read_documents
 from .errors import describe
+from .installations import mesh_config_of
 from .model import Model
 from .objects import ObjectReader
 from .problems import Note, Position, Problem, Unreadable, format_path
@@ -71,7 +72,7 @@ def load(paths: Iterable[str | os.PathLike[str]], stdin: IO[bytes] | IO[str] | N
                 failures.append((file, error.strerror or str(error)))
                 continue
             for document in read_documents(raw):
-                sink.add_document(STDIN_NAME if file == STDIN else file, document)
+                sink.add_document(STDIN_NAME if file == STDIN else file, document, raw)
     if failures:
         raise Unreadable(failures)
     return sink.loaded()
@@ -129,7 +130,7 @@ class _Sink:
             tuple(self.resources), tuple(self.problems), tuple(self.notes), invalid, partial=tuple(self.partial)
         )
 
-    def add_document(self, file: str, document: Document) -> None:
+    def add_document(self, file: str, document: Document, raw: bytes) -> None:
         if document.broken:
             self._add_flaws(file, document)
             return
@@ -139,11 +140,15 @@ class _Sink:
                 position = Position(file, place.line, place.column)
                 self.problems.append(Problem(position, "", format_path(prefix), message))
                 continue
-            reader = ObjectReader(file, value, place)
             flaws = [
                 replace(flaw, path=below) for flaw in document.flaws if (below := _below(flaw.path, prefix)) is not None
             ]
             nulls = [below for path in document.nulls if (below := _below(path, prefix))]
+            if (found := mesh_config_of(value, place, raw)) is not None:
+                value, place, flaws, nulls = found.value, found.place, [*flaws, *found.flaws], found.nulls
+                if found.note:
+                    self.notes.append(Note(Position(file, place.line, place.column), found.note))
+            reader = ObjectReader(file, value, place)
             self._add_object(reader, reader.read(flaws, nulls))
 
     def _add_flaws(self, file: str, document: Document) -> None:

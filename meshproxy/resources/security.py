@@ -15,7 +15,7 @@ import re2
 from pydantic import AfterValidator, AliasChoices, Field
 
 from .heads import limited_header_error
-from .model import Model, NotYet, Ruled, Wrong, none_of
+from .model import Model, Ruled, Wrong, camel_case
 from .targets import TargetReference, TargetReferences, WorkloadLabels
 from .types import Bool, PositiveDuration, Text, checked
 
@@ -210,9 +210,29 @@ class Rule(Model):
 
 
 class AuthorizationProvider(Model):
-    """Who decides where the action is CUSTOM: a provider of the mesh's configuration."""
+    """Who decides where the action is CUSTOM: an extension provider of the MeshConfig."""
 
     name: str | None = None
+
+
+_UNKNOWN_TO_OTHERS = (
+    *("principals", "not_principals", "request_principals", "not_request_principals", "namespaces", "not_namespaces"),
+    *("service_accounts", "not_service_accounts", "trust_domains", "not_trust_domains"),
+)
+_UNKNOWN_KEYS = frozenset(("source.namespace", "source.serviceAccount", "source.trustDomain", "source.principal"))
+_IN_VAIN = "cannot be asked with CUSTOM, which is decided before anybody knows; the provider can, or another policy"
+
+
+def _asked_in_vain(rules: tuple[Rule, ...]) -> Iterator[Wrong]:
+    """What rules of CUSTOM ask of identities, which Istio refuses."""
+    for n, rule in enumerate(rules):
+        for m, one in enumerate(rule.from_ or ()):
+            for name in _UNKNOWN_TO_OTHERS:
+                if getattr(one.source, name):
+                    yield ("rules", n, "from", m, "source", camel_case(name)), _IN_VAIN
+        for m, condition in enumerate(rule.when):
+            if condition.key in _UNKNOWN_KEYS or condition.key.startswith("request.auth."):
+                yield ("rules", n, "when", m, "key"), f"{condition.key!r} {_IN_VAIN}"
 
 
 class AuthorizationPolicy(Ruled):
@@ -222,13 +242,19 @@ class AuthorizationPolicy(Ruled):
     target_ref: TargetReference | None = None
     target_refs: TargetReferences = ()
     rules: Annotated[tuple[Rule, ...], Field(max_length=512)] = ()
-    action: Annotated[
-        Action | None, NotYet("another service that decides; write ALLOW, DENY or AUDIT", none_of("CUSTOM"))
-    ] = None
-    provider: Annotated[AuthorizationProvider | None, NotYet("another service that decides")] = None
+    action: Action | None = None
+    provider: AuthorizationProvider | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
         yield from _one_target(self)
+        if self.action == "CUSTOM":
+            yield from _asked_in_vain(self.rules)
+            if not self.rules:
+                yield (), "CUSTOM without rules is about no request; give a rule, an empty one ({}) for every request"
+            if self.provider is None or not self.provider.name:
+                yield ("provider",), "CUSTOM needs the name of an extension provider of the MeshConfig"
+        elif self.provider is not None:
+            yield ("provider",), f"is asked only by action: CUSTOM, not by {self.action or 'ALLOW'}; remove it"
         if self.action == "DENY" and not self.rules:
             yield (), "DENY without rules denies nothing; give a rule, an empty one ({}) to deny every request"
 

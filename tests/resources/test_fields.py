@@ -45,7 +45,7 @@ def test_a_kind_has_exactly_istios_fields_types_and_values(kind: str) -> None:
         ("ServiceEntry", "endpoints[].ports{}", "honoured"),
         ("WorkloadEntry", "labels{}", "honoured"),
         ("AuthorizationPolicy", "rules[].to[].operation.paths[]", "honoured"),
-        ("AuthorizationPolicy", "provider.name", "not-yet"),
+        ("AuthorizationPolicy", "provider.name", "honoured"),
         ("Sidecar", "egress[].hosts[]", "not-yet"),
         ("Sidecar", "inboundConnectionPool.tcp.connectTimeout", "not-yet"),
         ("Service", "ports[].targetPort", "honoured"),

@@ -30,9 +30,7 @@ OPERATION = "rules[0].to[0].operation"
 @pytest.mark.parametrize(
     ("spec", "path", "message"),
     [
-        ("{action: CUSTOM}", "action", "not supported yet: another service that decides"),
         ("{action: ALOW}", "action", "ALLOW"),
-        ("{provider: {name: p}}", "provider", "not supported yet"),
         ("{action: DENY}", "spec", "DENY without rules denies nothing"),
         (
             "{selector: {}, targetRef: {kind: Gateway, name: g}}",
@@ -150,3 +148,53 @@ def test_everything_that_istio_documents_is_read(read: Reader) -> None:
             - {key: 'request.auth.claims[a][b]', notValues: [c]}
         """)
     assert loaded.problems == ()
+
+
+CUSTOM = "{action: CUSTOM, provider: {name: judge}, rules: [%s]}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "message"),
+    [
+        ("{action: CUSTOM, provider: {name: judge}}", "spec", "CUSTOM without rules is about no request"),
+        ("{action: CUSTOM, rules: [{}]}", "provider", "needs the name of an extension provider"),
+        ("{action: CUSTOM, provider: {}, rules: [{}]}", "provider", "needs the name of an extension provider"),
+        (
+            "{action: DENY, provider: {name: judge}, rules: [{}]}",
+            "provider",
+            "asked only by action: CUSTOM, not by DENY",
+        ),
+        ("{provider: {name: judge}, rules: [{}]}", "provider", "asked only by action: CUSTOM, not by ALLOW"),
+        (CUSTOM % "{from: [{source: {principals: [a]}}]}", f"{SOURCE}.principals", "cannot be asked with CUSTOM"),
+        (
+            CUSTOM % "{from: [{source: {notRequestPrincipals: [a]}}]}",
+            f"{SOURCE}.notRequestPrincipals",
+            "cannot be asked with CUSTOM",
+        ),
+        (CUSTOM % "{from: [{source: {trustDomains: [a]}}]}", f"{SOURCE}.trustDomains", "cannot be asked with CUSTOM"),
+        (
+            CUSTOM % "{when: [{key: 'request.auth.claims[a]', values: [b]}]}",
+            "rules[0].when[0].key",
+            "cannot be asked with CUSTOM",
+        ),
+        (
+            CUSTOM % "{when: [{key: source.namespace, values: [b]}]}",
+            "rules[0].when[0].key",
+            "cannot be asked with CUSTOM",
+        ),
+    ],
+)
+def test_what_istio_refuses_of_custom_is_refused_by_name(
+    complaints: Complaints, spec: str, path: str, message: str
+) -> None:
+    [(found, told)] = complaints("AuthorizationPolicy", spec)
+    assert found == path
+    assert message in told
+
+
+def test_custom_may_ask_for_addresses_paths_and_headers(complaints: Complaints) -> None:
+    rules = (
+        "{from: [{source: {ipBlocks: [10.0.0.0/8]}}], to: [{operation: {paths: [/a*]}}], "
+        "when: [{key: source.ip, values: [10.0.0.1]}]}"
+    )
+    assert complaints("AuthorizationPolicy", CUSTOM % rules) == []
