@@ -13,7 +13,7 @@ import jwt
 from meshproxy.snapshot import SocketAddress
 
 from .mesh.support import GATEWAY, problems_of, service_entry, snapshot_of, virtual_service
-from .proxy.support import Backend, Gateway, backend, gateway
+from .proxy.support import Backend, Gateway, answers, backend, gateway
 
 DOCS = (Path(__file__).parents[1] / "docs" / "access.md").read_text()
 INGRESS = GATEWAY.replace("name: gw", "name: ingress")
@@ -126,3 +126,31 @@ async def test_routes_by_claims() -> None:
             assert (await proxy.exchange(request("/", *lines))).status == 200
 
     assert (len(heads(shop)), len(heads(following))) == (2, 1)
+
+
+async def test_others_that_decide() -> None:
+    allows = b"HTTP/1.1 200 OK\r\nx-user: alice\r\ncontent-length: 0\r\n\r\n"
+    denies = (
+        b"HTTP/1.1 302 Found\r\nlocation: /login\r\nset-cookie: a=b\r\nx-inside: secret\r\ncontent-length: 0\r\n\r\n"
+    )
+    async with backend(answers(allows, denies)) as judge:
+        assert isinstance(judge.address, SocketAddress)
+        entry = service_entry("judge", port=judge.address.port)
+        async with running("Others that decide", ROUTES, entry) as (proxy, shop, _):
+            free = await proxy.exchange(request("/"))
+            allowed = await proxy.exchange(
+                request("/orders/1", "cookie: c=d", "x-user: root", "x-tenant-a: 7", "x-b: c")
+            )
+            denied = await proxy.exchange(request("/orders/2"))
+
+    assert [one.status for one in (free, allowed, denied)] == [200, 200, 302]
+    [asked, _] = heads(judge)
+    assert asked.startswith(b"GET /orders/1 HTTP/1.1\r\nhost: shop.example.com\r\n")
+    assert (b"cookie: c=d" in asked, b"x-tenant-a: 7" in asked, b"x-b: c" in asked) == (True, True, False)
+    assert b"x-user: alice" in heads(shop)[1]
+    assert b"root" not in heads(shop)[1]
+    assert (denied.header("location"), denied.header("set-cookie"), denied.header("x-inside")) == (
+        "/login",
+        "a=b",
+        None,
+    )

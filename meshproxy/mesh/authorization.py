@@ -2,7 +2,8 @@
 
 Source: Istio's `authz` packages (`builder.go`, `model.go`, `generator.go`). Each rule is a policy of its own, named for
 where it stands; `to` makes its permissions, `from` its principals, and `when` is part of all of these. First those for
-AUDIT are asked, then DENY, then ALLOW. What a policy marked by `istio.io/dry-run` would do is only told.
+AUDIT are asked, then DENY, then ALLOW; CUSTOM is in `ext_authz`. What a policy marked by `istio.io/dry-run` would do is
+only told.
 
 A listener's port is known here, so that conditions on ports are decided here too: behind `--publish`, they are about
 the Gateway's own port.
@@ -67,8 +68,8 @@ def rbac_filters(mesh: Mesh, target: Target, port: int) -> tuple[RbacFilter, ...
     filters = []
     for written, action in _ORDER:
         of_action = [policy for policy in policies if (policy.spec.action or "ALLOW") == written]
-        enforced = _rbac(action, [policy for policy in of_action if not is_dry_run(policy)], port)
-        tried = _rbac(action, [policy for policy in of_action if is_dry_run(policy)], port)
+        enforced = rbac(action, [policy for policy in of_action if not is_dry_run(policy)], port)
+        tried = rbac(action, [policy for policy in of_action if is_dry_run(policy)], port)
         if enforced or tried:
             filters.append(RbacFilter(enforced, tried))
     return tuple(filters)
@@ -79,7 +80,8 @@ def is_dry_run(policy: Policy) -> bool:
     return policy.annotations.get(DRY_RUN, "") in ("1", "t", "T", "TRUE", "true", "True")
 
 
-def _rbac(action: RbacAction, policies: Sequence[Policy], port: int) -> Rbac | None:
+def rbac(action: RbacAction, policies: Sequence[Policy], port: int) -> Rbac | None:
+    """The rules of some policies, at a listener that is known by `port`; None if there are none."""
     if not policies:
         return None
     named = {one.name: one for policy in policies for one in _policies(policy, port)}

@@ -31,6 +31,7 @@ from .authentication import jwt_authentication
 from .authorization import rbac_filters
 from .clusters import ClusterReference, Targets
 from .covering import is_catch_all
+from .ext_authz import ext_authz
 from .hosts import HostMap, specificity, subset_of
 from .http_options import HttpOptions
 from .limits import Limit, Limits, at_gateways
@@ -71,7 +72,7 @@ def gateway_snapshot(
 
     A Gateway belongs to a workload that has every label of its own selector. `publish` says where a Gateway
     port listens in truth, in place of the server's `bind` and the port itself; servers that share a port and
-    differ in `bind` keep that. The snapshot's clusters are those that its routes name, as far as they exist.
+    differ in `bind` keep that. The snapshot's clusters are those that its routes and providers name, if they exist.
     `locality` is where the gateway runs.
     """
     here = Whereabouts.of(selector or {}, locality)
@@ -88,7 +89,8 @@ def gateway_snapshot(
             address = SocketAddress(bind, address.port)
         target = gateway_target(namespace, selector, (server.gateway for server in servers))
         access, tokens = rbac_filters(mesh, target, port), jwt_authentication(mesh, target)
-        manager = HttpConnectionManager(routes, jwt_authn=tokens, rbac=access, **http)
+        asked = ext_authz(mesh, target, port, targets)
+        manager = HttpConnectionManager(routes, ext_authz=asked, jwt_authn=tokens, rbac=access, **http)
         listener = Listener(f"{bind}_{port}", address, (FilterChain(manager),))
         listeners.append(limits.on(listener))
     return Snapshot(tuple(listeners), tuple(targets.clusters()))

@@ -55,7 +55,7 @@ class InboundPort:
 def inbound_ports(mesh: Mesh, entry: Resource[WorkloadEntry]) -> Iterator[InboundPort]:
     """Every port by which services lead to a workload, those of the oldest service first."""
     workload = Workload.of(entry.spec, entry.labels)
-    services = [service for service in mesh.resources if _leads_to(service, entry, workload)]
+    services = [service for service in mesh.resources if leads_to(service, entry, workload)]
     for service in sorted(services, key=age):
         if isinstance(service.spec, api.Service):
             yield from _service_ports(service, workload)
@@ -63,7 +63,8 @@ def inbound_ports(mesh: Mesh, entry: Resource[WorkloadEntry]) -> Iterator[Inboun
             yield from _entry_ports(service, workload)
 
 
-def _leads_to(service: Resource[Any], entry: Resource[WorkloadEntry], workload: Workload) -> bool:
+def leads_to(service: Resource[Any], entry: Resource[WorkloadEntry], workload: Workload) -> bool:
+    """Whether a service selects an entry's workload."""
     if service.namespace != entry.namespace:
         return False
     spec = service.spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .. import resources as api
 from ..resources import Resource
@@ -18,6 +18,14 @@ from .workload_groups import Groups, completed, groups_of
 from .workloads import Workloads
 
 M = TypeVar("M", bound=api.Model)
+
+
+class PlacedProvider(NamedTuple):
+    """An extension provider, and the MeshConfig that it is written in, at `spec.extensionProviders[place]`."""
+
+    provider: api.ExtensionProvider
+    resource: Resource[api.MeshConfig]
+    place: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +58,15 @@ class Mesh:
     def destination_rules(self) -> DestinationRules:
         """DestinationRules, to be asked for what holds."""
         return DestinationRules(self.of(api.DestinationRule))
+
+    @cached_property
+    def extension_providers(self) -> dict[str, PlacedProvider]:
+        """Extension providers by name; of several with one name, the first of the oldest MeshConfig."""
+        found: dict[str, PlacedProvider] = {}
+        for config in self.of(api.MeshConfig):
+            for place, provider in enumerate(config.spec.extension_providers):
+                found.setdefault(provider.name, PlacedProvider(provider, config, place))
+        return found
 
     @cached_property
     def traffic_limits(self) -> tuple[Resource[api.TrafficLimit], ...]:

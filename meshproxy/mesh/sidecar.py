@@ -23,6 +23,7 @@ from ..snapshot import (
     Address,
     Cluster,
     DirectResponseAction,
+    ExtAuthz,
     FilterChain,
     HttpConnectionManager,
     JwtAuthentication,
@@ -42,6 +43,7 @@ from .advice import listed, nearest
 from .authentication import jwt_authentication
 from .authorization import rbac_filters
 from .clusters import Targets
+from .ext_authz import ext_authz
 from .http_options import HttpOptions
 from .inbound import inbound_cluster, inbound_ports, inbound_routes, served_ports
 from .limits import at_inbound, at_outbound
@@ -96,9 +98,7 @@ def sidecar_snapshot(
     outward = at_outbound(mesh.traffic_limits, workload.namespace)
     inward = at_inbound(mesh.traffic_limits, workload.namespace, _labels(workload))
     listeners = [outward.on(_listener(outbound, _outbound_routes(mesh, workload, targets, outbound_policy), http))]
-    clusters = list(targets.clusters())
-    if outbound_policy == "ALLOW_ANY":
-        clusters.append(Cluster(PASSTHROUGH_CLUSTER, (), type="DYNAMIC_FORWARD_PROXY"))
+    app_clusters = []
     served = served_ports(mesh, workload)
     itself = Workload.of(workload.spec, workload.labels)
     check = health_check(
@@ -108,10 +108,14 @@ def sidecar_snapshot(
         address = SocketAddress(workload.spec.address or "", number)
         target = inbound_target(mesh, workload, number)
         access, tokens = rbac_filters(mesh, target, number), jwt_authentication(mesh, target)
-        listener = _listener(address, inbound_routes(number, inbound), http, jwt_authn=tokens, rbac=access)
+        asked = ext_authz(mesh, target, number, targets)
+        listener = _listener(address, inbound_routes(number, inbound), http, asked, tokens, access)
         listeners.append(inward.on(listener))
-        clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules, check))
-    return Snapshot(tuple(listeners), tuple(clusters))
+        app_clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules, check))
+    clusters = list(targets.clusters())
+    if outbound_policy == "ALLOW_ANY":
+        clusters.append(Cluster(PASSTHROUGH_CLUSTER, (), type="DYNAMIC_FORWARD_PROXY"))
+    return Snapshot(tuple(listeners), (*clusters, *app_clusters))
 
 
 def considered_by_sidecar(mesh: Mesh, workload: Resource[WorkloadEntry], host: str, port: int) -> list[ConsideredRoute]:
@@ -141,10 +145,13 @@ def _listener(
     address: SocketAddress,
     routes: RouteConfiguration,
     http: HttpOptions,
-    jwt_authn: JwtAuthentication | None = None,
-    rbac: tuple[RbacFilter, ...] = (),
+    asked: ExtAuthz | None = None,
+    tokens: JwtAuthentication | None = None,
+    access: tuple[RbacFilter, ...] = (),
 ) -> Listener:
-    manager = HttpConnectionManager(routes, use_remote_address=False, jwt_authn=jwt_authn, rbac=rbac, **http)
+    manager = HttpConnectionManager(
+        routes, use_remote_address=False, ext_authz=asked, jwt_authn=tokens, rbac=access, **http
+    )
     return Listener(f"{address.host}_{address.port}", address, (FilterChain(manager),))
 
 

@@ -33,6 +33,7 @@ from . import (
     headers,
     health,
     limits,
+    providers,
     services,
     shadowing,
 )
@@ -69,6 +70,11 @@ CHECKS: tuple[Check, ...] = (
     access.unclear_dry_runs,
     access.unattached_policies,
     access.claims_without_tokens,
+    providers.several_configurations,
+    providers.repeated_providers,
+    providers.unknown_services,
+    providers.unknown_providers,
+    providers.several_providers,
 )
 
 

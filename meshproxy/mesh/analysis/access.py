@@ -64,7 +64,7 @@ def _selector_error(scope: Scope, policy: Policy) -> str | None:
     if policy.namespace == ROOT_NAMESPACE and not labels:
         return None
     if policy.namespace in (ROOT_NAMESPACE, scope.namespace) and any(
-        selects(labels, known) for known in _gateway_labels(scope)
+        selects(labels, known) for known in gateway_labels(scope)
     ):
         return None
     namespaces = None if policy.namespace == ROOT_NAMESPACE else policy.namespace
@@ -72,11 +72,12 @@ def _selector_error(scope: Scope, policy: Policy) -> str | None:
         return None
     where = "in the mesh" if namespaces is None else f"in namespace {policy.namespace!r}"
     what = f"no workload {where} has the labels that it selects" if labels else f"there is no workload {where}"
-    gateway = f"; the gateway runs in {scope.namespace!r}" if any(True for _ in _gateway_labels(scope)) else ""
+    gateway = f"; the gateway runs in {scope.namespace!r}" if any(True for _ in gateway_labels(scope)) else ""
     return f"{what}, so that nothing would enforce it{gateway}"
 
 
-def _gateway_labels(scope: Scope) -> Iterator[Mapping[str, str]]:
+def gateway_labels(scope: Scope) -> Iterator[Mapping[str, str]]:
+    """The labels of the gateway, which need not be one label set."""
     if scope.labels is not None:
         yield scope.labels
     else:
@@ -106,7 +107,7 @@ def _reference_error(scope: Scope, policy: Policy, reference: TargetReference) -
     model = KINDS[kind]
     if model is None:
         if policy.namespace == scope.namespace and any(
-            labels.get(GATEWAY_NAME_LABEL) == reference.name for labels in _gateway_labels(scope)
+            labels.get(GATEWAY_NAME_LABEL) == reference.name for labels in gateway_labels(scope)
         ):
             return None
         return (

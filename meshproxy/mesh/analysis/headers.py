@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from ...resources import HeaderOperations, Headers, Problem, Resource, VirtualService
+from ...resources import HeaderOperations, Headers, MeshConfig, Problem, Resource, VirtualService
 from ...snapshot import HEADER_OPERATORS
 from ..advice import advice
 from .scope import Scope
@@ -30,6 +30,10 @@ def unknown_commands(scope: Scope) -> Iterator[Problem]:
                     reason = _command_error(command, argument)
                     if reason:
                         yield resource.problem((*path, verb, name), reason)
+    for config, path, name, value in _additional(scope):
+        for command, argument in _COMMAND.findall(value):
+            if reason := _command_error(command, argument):
+                yield config.problem((*path, name), reason)
 
 
 def _command_error(command: str, argument: str) -> str | None:
@@ -50,8 +54,24 @@ def connection_headers(scope: Scope) -> Iterator[Problem]:
         removed: list[tuple[Path, str]] = [(("remove", place), name) for place, name in enumerate(operations.remove)]
         for steps, name in (*changed, *removed):
             if name.lower() in _OF_THE_CONNECTION:
-                message = f"the proxy writes {name!r} itself, as each connection needs it; leave it alone"
-                yield resource.problem((*path, *steps), message)
+                yield resource.problem((*path, *steps), _own(name))
+    for config, path, name, _ in _additional(scope):
+        if name.lower() in _OF_THE_CONNECTION:
+            yield config.problem((*path, name), _own(name))
+
+
+def _own(name: str) -> str:
+    return f"the proxy writes {name!r} itself, as each connection needs it; leave it alone"
+
+
+def _additional(scope: Scope) -> Iterator[tuple[Resource[MeshConfig], Path, str, str]]:
+    """Every header that is added for an extension provider, with the path of its block."""
+    for config in scope.of(MeshConfig):
+        for place, provider in enumerate(config.spec.extension_providers):
+            path = ("spec", "extensionProviders", place, "envoyExtAuthzHttp", "includeAdditionalHeadersInCheck")
+            http = provider.envoy_ext_authz_http
+            for name, value in (http.include_additional_headers_in_check if http else {}).items():
+                yield config, path, name, value
 
 
 def _written(operations: HeaderOperations) -> tuple[tuple[str, Mapping[str, str]], ...]:
