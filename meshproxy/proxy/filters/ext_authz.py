@@ -20,7 +20,7 @@ from ...snapshot import BufferSettings, ExtAuthz, ValueMatcher
 from ..http.failures import EXT_AUTHZ_DENIED, EXT_AUTHZ_ERROR, PAYLOAD_TOO_LARGE, RESPONSE_TIMEOUT, Failure
 from ..http.message import Body, Headers, Request, Response, Service, header, remove_headers
 from ..routing.matchers import value_test
-from ..transport import Transport
+from ..transport import Sink
 from ..upstream.tries import Tries
 from .buffer import received
 from .headers import request_change
@@ -257,7 +257,7 @@ class _Resumed(Body):
     def receive_nowait(self) -> bytes:
         return self._taken() or self._noted(self._rest.receive_nowait())
 
-    async def splice_to(self, sink: Transport, sent: Callable[[int], None]) -> None:
+    async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         if not self._beginning:
             await self._rest.splice_to(sink, sent)
             self._noted(b"")
