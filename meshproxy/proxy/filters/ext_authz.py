@@ -20,7 +20,7 @@ from ...snapshot import BufferSettings, ExtAuthz, ValueMatcher
 from ..http.failures import EXT_AUTHZ_DENIED, EXT_AUTHZ_ERROR, PAYLOAD_TOO_LARGE, RESPONSE_TIMEOUT, Failure
 from ..http.message import Body, Headers, Request, Response, Service, header, remove_headers
 from ..routing.matchers import value_test
-from ..transport import Sink
+from ..splice import Sink
 from ..upstream.tries import Tries
 from .buffer import received
 from .headers import request_change
