@@ -17,10 +17,18 @@ import trio
 
 from ..identity import Credentials, WorkloadIdentity
 from ..identity.issuers import Issuers
+from ..snapshot import (
+    ANY_CONNECTION,
+    FilterChain,
+    HealthCheck,
+    HttpConnectionManager,
+    Listener,
+    Snapshot,
+    SocketAddress,
+)
 from ..snapshot import Cluster as ClusterConfig
-from ..snapshot import HealthCheck, HttpConnectionManager, Listener, Snapshot, SocketAddress
 from ..telemetry.access_log import AccessLog, refused_line, request_line
-from ..telemetry.metrics import ListenerStats, Metrics
+from ..telemetry.metrics import ListenerStats, Metrics, TlsStats
 from . import splice
 from .admin import Admin, State
 from .filters.context import FilterContext
@@ -29,10 +37,11 @@ from .http.departures import Departures
 from .http.failures import Failure
 from .http.http1_server import Http1ServerConnection
 from .http.message import Request, Response, Service
-from .listener import accept
+from .listener import RunningChain, RunningChains, accept
 from .routing.access import guarded
 from .routing.actions import cluster_not_found, router
 from .tls.secrets import Secrets
+from .tls.server import ServerTls
 from .transport import BACKLOG, Transport, bind, listen
 from .upstream.cluster import Cluster
 from .upstream.dns import NameResolver
@@ -249,40 +258,61 @@ class Worker:
         self, listener: Listener, connections: trio.Nursery, background: trio.Nursery
     ) -> Callable[[socket.socket], None]:
         stats = self.metrics.listener(listener.name)
-        (chain,) = listener.filter_chains
-        manager = self._manager(chain.http, stats, background)
+        chains = [(chain.match, self._chain(listener, chain, stats, background)) for chain in listener.filter_chains]
+        running = RunningChains(chains, stats)
 
         def accepted(connected: socket.socket) -> None:
-            connections.start_soon(self._serve, connected, manager, stats)
+            connections.start_soon(self._serve, connected, running, stats)
 
         return accepted
 
     def _admin_accepted(self, pages: Admin, background: trio.Nursery) -> Callable[[socket.socket], None]:
         stats = ListenerStats("admin")
         manager = ConnectionManager(pages.http, pages, _ListenerTelemetry(stats, None), self._departures)
+        running = RunningChains([(ANY_CONNECTION, RunningChain(FilterChain(pages.http), manager, None))], stats)
 
         def accepted(connected: socket.socket) -> None:
-            background.start_soon(self._serve, connected, manager, stats)
+            background.start_soon(self._serve, connected, running, stats)
 
         return accepted
 
-    async def _serve(self, connected: socket.socket, manager: ConnectionManager, stats: ListenerStats) -> None:
+    async def _serve(self, connected: socket.socket, chains: RunningChains, stats: ListenerStats) -> None:
         stats.connections += 1
         stats.connections_active += 1
+        connection = None
         try:
-            connection = Http1ServerConnection(Transport(connected), manager)
+            connection = await self._arrived(connected, chains)
+            if connection is not None:
+                self._connections.add(connection)
+                await connection.serve()
+        except Exception:
+            _log.exception("%r failed", connection or connected)
+        finally:
+            if connection is not None:
+                self._connections.discard(connection)
+            stats.connections_active -= 1
+
+    async def _arrived(self, connected: socket.socket, chains: RunningChains) -> Http1ServerConnection | None:
+        """The connection at its filter chain; None when it came to none, and is closed."""
+        try:
+            transport = Transport(connected)
+            if chains.plain is not None:
+                return Http1ServerConnection(transport, chains.plain)
         except OSError:
             connected.close()  # gone before we looked
-            stats.connections_active -= 1
-            return
-        self._connections.add(connection)
-        try:
-            await connection.serve()
-        except Exception:
-            _log.exception("%r failed", connection)
-        finally:
-            self._connections.discard(connection)
-            stats.connections_active -= 1
+            return None
+        arrival = await chains.arrive(transport)
+        return None if arrival is None else Http1ServerConnection(*arrival)
+
+    def _chain(
+        self, listener: Listener, chain: FilterChain, stats: ListenerStats, background: trio.Nursery
+    ) -> RunningChain:
+        tls = None
+        if chain.tls is not None:
+            stats.tls = stats.tls or TlsStats()
+            where = f"listener {listener.name}" + (f", {chain.name}" if chain.name else "")
+            tls = ServerTls(chain.tls, self.secrets, stats.tls, where)
+        return RunningChain(chain, self._manager(chain.http, stats, background), tls)
 
     async def _sweep(self) -> None:
         """Close what has been idle for too long, and what the other side has closed."""

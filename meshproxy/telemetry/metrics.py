@@ -140,10 +140,47 @@ class RouteStats:
         """By class of status, as in `ClusterStats`, but of requests, however often they were tried."""
 
 
+class TlsStats:
+    """What came of a listener's handshakes, by Envoy's names."""
+
+    __slots__ = (
+        "connection_error",
+        "fail_verify_error",
+        "fail_verify_no_cert",
+        "handshake",
+        "no_certificate",
+        "session_reused",
+    )
+
+    def __init__(self) -> None:
+        self.connection_error = 0
+        """Handshakes that failed."""
+        self.fail_verify_error = 0
+        """Clients' certificates that were refused."""
+        self.fail_verify_no_cert = 0
+        """Clients that had to show a certificate, and have not."""
+        self.handshake = 0
+        """Handshakes that succeeded; of these, so many..."""
+        self.no_certificate = 0
+        """...with clients that have shown none, and so many..."""
+        self.session_reused = 0
+        """...that went on with an earlier session."""
+
+
 class ListenerStats:
     """One listener's counters."""
 
-    __slots__ = ("connections", "connections_active", "decisions", "name", "refused", "requests", "time")
+    __slots__ = (
+        "connections",
+        "connections_active",
+        "decisions",
+        "name",
+        "no_filter_chain_match",
+        "refused",
+        "requests",
+        "time",
+        "tls",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -156,6 +193,10 @@ class ListenerStats:
         self.decisions: dict[str, int] = {}
         """What its filters for access have decided, by Envoy's names, such as `rbac_denied`."""
         self.time = Histogram()
+        self.no_filter_chain_match = 0
+        """Connections that were for no filter chain."""
+        self.tls: TlsStats | None = None
+        """Of a listener that speaks TLS."""
 
     def count(self, decision: str) -> None:
         """A filter for access has decided."""
@@ -188,6 +229,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _listener_families(self.listeners.values())
         yield from _decision_families(self.listeners.values())
+        yield from _tls_families(self.listeners.values())
         yield from _cluster_families(self.clusters.values())
         yield from _outlier_families(self.clusters.values())
         yield from _circuit_breaker_families(self.clusters.values())
@@ -234,6 +276,31 @@ def _decision_families(listeners: Iterable[ListenerStats]) -> Iterator[Metric]:
                 families[decision] = family
             family.add_metric([stats.name], count)
     yield from families.values()
+
+
+_HANDSHAKES = {
+    "handshake": "Handshakes that succeeded.",
+    "connection_error": "Handshakes that failed.",
+    "session_reused": "Handshakes that went on with an earlier session.",
+    "no_certificate": "Handshakes with clients that have shown no certificate.",
+    "fail_verify_no_cert": "Clients that had to show a certificate, and have not.",
+    "fail_verify_error": "Clients' certificates that were refused.",
+}
+
+
+def _tls_families(listeners: Iterable[ListenerStats]) -> Iterator[Metric]:
+    secured = [(stats, stats.tls) for stats in listeners if stats.tls is not None]
+    label = ["envoy_listener_address"]
+    for name, told in _HANDSHAKES.items():
+        family = CounterMetricFamily(f"envoy_listener_ssl_{name}", told, labels=label)
+        for stats, tls in secured:
+            family.add_metric([stats.name], getattr(tls, name))
+        yield family
+    told = "Connections that were for no filter chain."
+    unmatched = CounterMetricFamily("envoy_listener_no_filter_chain_match", told, labels=label)
+    for stats, _ in secured:
+        unmatched.add_metric([stats.name], stats.no_filter_chain_match)
+    yield unmatched
 
 
 def _cluster_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:

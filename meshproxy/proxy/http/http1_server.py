@@ -68,10 +68,18 @@ class Http1ServerConnection(Http1Connection):
         "scope",
     )
 
-    def __init__(self, transport: Transport, manager: ConnectionManager) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        manager: ConnectionManager,
+        connection: Connection | None = None,
+        received: bytes = b"",
+    ) -> None:
+        """`connection` is what is known of it besides its addresses; `received` has been read from it already."""
         super().__init__(transport)
+        self.buffer = received
         self._manager = manager
-        self._connection = Connection(*transport.addresses())
+        self._connection = connection or Connection(*transport.addresses())
         self._heads = RequestHeads(manager.limits)
         self._head_sent = False
         self._http10 = False
@@ -323,7 +331,7 @@ def request_of(head: RequestHead, connection: Connection) -> Request:
     request.method = head.method
     request.path = head.path
     request.authority = head.authority
-    request.scheme = b"http"
+    request.scheme = connection.scheme
     request.headers = head.headers
     request.body = b""
     request.upgrade = head.upgrade

@@ -70,7 +70,8 @@ class Connection:
     `peer` is the IP address at its other end, empty for a Unix socket; `peer_address` is that as `ip:port`, and
     `local_address` our own. `peer_names` are what the client's certificate calls it, such as a SPIFFE ID, once that has
     been verified: none without TLS. `server_name` is the one that it asked for (SNI). `client_cert` is what a listener
-    that forwards such things tells servers of the client's certificate, if it has shown one.
+    that forwards such things tells servers of the client's certificate, if it has shown one. `scheme` is `https` where
+    there is TLS.
     """
 
     peer: bytes
@@ -79,6 +80,7 @@ class Connection:
     peer_names: tuple[bytes, ...] = ()
     server_name: bytes = b""
     client_cert: bytes = b""
+    scheme: bytes = b"http"
 
 
 class Request:

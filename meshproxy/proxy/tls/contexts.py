@@ -82,6 +82,8 @@ def server_context(config: DownstreamTlsContext, secrets: Secrets) -> ssl.SSLCon
 
     def made(shown: Iterable[KeyPair]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sslobject_class = _ServerSide
+        context.sni_callback = _note_server_name
         _apply(context, common, secrets)
         # With another's order of preference, OpenSSL's first choice would be the most expensive cipher.
         context.options &= ~ssl.Options.OP_CIPHER_SERVER_PREFERENCE
@@ -110,6 +112,22 @@ def client_context(common: CommonTlsContext, secrets: Secrets) -> ssl.SSLContext
     for name in common.tls_certificates:
         _show(context, secrets.key_pair(name))
     return context
+
+
+class _ServerSide(ssl.SSLObject):
+    """A server's end, which knows what it is asked for."""
+
+    server_name = ""
+
+
+def _note_server_name(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+    assert isinstance(connection, _ServerSide)
+    connection.server_name = (name or "").lower()
+
+
+def asked_for(connection: ssl.SSLObject) -> str:
+    """The server that a client has asked for (SNI), in lower case; empty when it has not said."""
+    return connection.server_name if isinstance(connection, _ServerSide) else ""
 
 
 def secret_names(common: CommonTlsContext) -> tuple[str, ...]:
@@ -191,9 +209,10 @@ def _choose_by_name(
             contexts[those] = made(_one_of_each_kind(pairs[place] for place in those))
         by_name[name] = contexts[those]
 
-    def asked(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        asked_for = (name or "").lower()
-        found = by_name.get(asked_for) or by_name.get("*." + asked_for.partition(".")[2])
+    def asked(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        _note_server_name(connection, name, context)
+        server = (name or "").lower()
+        found = by_name.get(server) or by_name.get("*." + server.partition(".")[2])
         if found is not None:
             connection.context = found
 

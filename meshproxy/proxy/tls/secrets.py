@@ -83,7 +83,7 @@ class RunningSecret:
             self.set(_read(source, now), now)
         except Unusable as error:
             self.trouble = str(error)
-            _log.error("%s (%s); what was read before stays in use", error, self._written())
+            _log.warning("%s (%s); what was read before stays in use", error, self._written())
         else:
             _log.info("secret %r has been read again", self.config.name)
 
