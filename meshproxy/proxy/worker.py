@@ -40,6 +40,7 @@ from .http.message import Request, Response, Service
 from .listener import RunningChain, RunningChains, accept
 from .routing.access import guarded
 from .routing.actions import cluster_not_found, router
+from .tls.client import UpstreamTls
 from .tls.secrets import Secrets
 from .tls.server import ServerTls
 from .transport import BACKLOG, Transport, bind, listen
@@ -222,7 +223,8 @@ class Worker:
         for cluster in clusters:
             if cluster.config.outlier_detection is not None:
                 background.start_soon(cluster.detect_outliers)
-        checkers = {check: HealthChecker(check, those) for check, those in _health_checks(clusters).items()}
+        checks = _health_checks(clusters)
+        checkers = {check: HealthChecker(check, those, self.secrets) for check, those in checks.items()}
         for checker in checkers.values():
             background.start_soon(checker.run)
         resolvers = [NameResolver(one) for one in clusters if one.config.type in ("STRICT_DNS", "LOGICAL_DNS")]
@@ -236,9 +238,17 @@ class Worker:
 
     def _cluster(self, config: ClusterConfig, chance: Callable[[], float]) -> Cluster | ForwardProxy:
         stats = self.metrics.cluster(config.name)
+        tls = self._upstream_tls(config)
         if config.type == "DYNAMIC_FORWARD_PROXY":
-            return ForwardProxy(config, stats, chance)
-        return Cluster(config, stats, chance)
+            return ForwardProxy(config, stats, chance, tls)
+        return Cluster(config, stats, chance, tls=tls)
+
+    def _upstream_tls(self, config: ClusterConfig) -> UpstreamTls | None:
+        context = config.tls or config.auto_tls
+        if context is None:
+            return None
+        where = f"cluster {config.name}" + (f" of {config.origin}" if config.origin else "")
+        return UpstreamTls.of(context, self.secrets, where)
 
     def _manager(
         self, http: HttpConnectionManager, stats: ListenerStats, background: trio.Nursery

@@ -67,12 +67,13 @@ UNKNOWN_LOCALITY = Locality()
 
 @dataclass(frozen=True, slots=True)
 class HttpProbe:
-    """A GET of `path` at `address`: passed when it is answered with a status from 200 to 399."""
+    """A GET of `path` at `address`, by TLS if there is `tls`: passed when the answer has a status from 200 to 399."""
 
     address: Address
     path: str = "/"
     host: str = ""
     headers: tuple[HeaderValue, ...] = ()
+    tls: UpstreamTlsContext | None = None
 
 
 @dataclass(frozen=True, slots=True)

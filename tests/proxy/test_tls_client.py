@@ -10,7 +10,8 @@ import trio
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshproxy.proxy.tls.client import TlsClient, UpstreamTls
-from meshproxy.proxy.tls.errors import TlsFailed, no_secret
+from meshproxy.proxy.tls.errors import TlsFailed
+from meshproxy.proxy.tls.secrets import MissingSecret
 from meshproxy.proxy.tls.transport import TlsTransport
 from meshproxy.proxy.transport import connect
 from meshproxy.snapshot import CertificateValidationContext, CommonTlsContext, Exact, UpstreamTlsContext
@@ -142,7 +143,7 @@ async def test_without_verification_every_certificate_will_do() -> None:
 
 async def test_where_key_material_is_missing_nothing_is_sent() -> None:
     def contexts() -> ssl.SSLContext:
-        raise no_secret("roots")
+        raise MissingSecret("there is no secret 'roots'")
 
     async with backend(silent) as server:
         with pytest.raises(TlsFailed, match="'roots'") as caught:

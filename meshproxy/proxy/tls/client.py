@@ -13,30 +13,56 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+from ...identity.errors import IdentityError, Unusable
+from ...identity.material import Authorities
+from ...identity.peers import Peers
 from ...snapshot import UpstreamTlsContext
 from ..transport import Transport
-from .errors import TlsFailed, failed, not_verified
+from .contexts import Current, client_context
+from .errors import TlsFailed, failed, no_secret, not_verified
 from .names import alternative_names, has_name, meets, server_name
+from .peer import shown_chain
+from .secrets import MissingSecret, Secrets
 from .transport import TlsTransport
 
 _log = logging.getLogger(__name__)
 
 Contexts = Callable[[], ssl.SSLContext]
-"""The context of the key material as it is now. Raises `TlsFailed` while some of it is missing."""
+"""The context of the key material as it is now. Raises `MissingSecret` while some of it is not there."""
+
+Roots = Callable[[], Authorities]
+"""Whom to believe now. Raises `MissingSecret`."""
 
 
 class UpstreamTls:
     """How a cluster's connections are secured. `where` names it, for people."""
 
-    __slots__ = ("config", "contexts", "where")
+    __slots__ = ("_authorities", "_peers", "_roots", "config", "contexts", "where")
 
-    def __init__(self, config: UpstreamTlsContext, contexts: Contexts, where: str) -> None:
+    def __init__(self, config: UpstreamTlsContext, contexts: Contexts, where: str, roots: Roots | None = None) -> None:
+        """`roots` are needed where peers have to prove an identity."""
         self.config = config
         self.contexts = contexts
         self.where = where
+        self._roots = roots
+        self._authorities: Authorities | None = None
+        self._peers: Peers | None = None
+
+    @classmethod
+    def of(cls, config: UpstreamTlsContext, secrets: Secrets, where: str) -> UpstreamTls:
+        """With what a proxy's secrets stand for. Raises `Unusable`: OpenSSL refuses it."""
+        common = config.common
+        trusted = common.validation_context.trusted_ca if common.validation_context is not None else None
+        try:
+            contexts = Current(partial(client_context, common, secrets), secrets, common, where)
+        except (OSError, ValueError) as error:
+            raise Unusable(f"{where}: its settings of TLS are of no use to OpenSSL: {error}") from error
+        return cls(config, contexts, where, None if trusted is None else partial(secrets.authorities, trusted))
 
     @property
     def by_authority(self) -> bool:
@@ -49,6 +75,22 @@ class UpstreamTls:
         config = self.config
         expected = name.host if config.auto_sni_san_validation else None
         return TlsClient(self, name.sni if config.auto_host_sni else config.sni, expected)
+
+    def identify(self, chain: Sequence[bytes]) -> None:
+        """See to it that a peer's chain proves an identity in the mesh, where it has to. Raises `NotVerified`."""
+        validation = self.config.common.validation_context
+        if validation is None or not validation.trust_domains or self._roots is None:
+            return
+        authorities = self._roots()
+        if self._peers is None or authorities is not self._authorities:
+            self._authorities = authorities
+            self._peers = Peers(
+                roots=authorities.certificates,
+                crls=authorities.crls,
+                trust_domains=validation.trust_domains,
+                clock=lambda: datetime.now(UTC),
+            )
+        self._peers.verify(chain)
 
 
 class TlsClient:
@@ -74,33 +116,34 @@ class TlsClient:
         return f"<TlsClient {self._tls.where}, for {self._sni!r}>"
 
     async def secure(self, transport: Transport) -> TlsTransport:
-        """TLS on a connection, which is closed if that fails. Raises `TlsFailed`."""
+        """TLS on a connection, which is closed if that fails, and it is logged why. Raises `TlsFailed`."""
         try:
-            secured = await self._secured(transport)
+            secured = await self.secure_quietly(transport)
         except TlsFailed as error:
-            transport.close()
             self._tell(error)
-            raise
-        except BaseException:
-            transport.close()
             raise
         self._told = ""
         return secured
 
-    async def _secured(self, transport: Transport) -> TlsTransport:
-        context = self._tls.contexts()
-        session = self._session(context)
-        secured = TlsTransport(transport, context, server_hostname=self._sni, session=session)
+    async def secure_quietly(self, transport: Transport) -> TlsTransport:
+        """As `secure`, for one who tells people of it."""
+        try:
+            context = self._tls.contexts()
+        except MissingSecret as error:
+            transport.close()
+            raise no_secret(error) from error
+        secured = TlsTransport(transport, context, server_hostname=self._sni, session=self._session(context))
         try:
             await secured.handshake()
             certificate = secured.tls.getpeercert()
             self._verify(certificate)
-        except (OSError, TlsFailed) as error:
+            if not secured.tls.session_reused:  # the chain is told at the beginning of a session only
+                self._tls.identify(shown_chain(secured.tls))
+        except BaseException as error:
             self._last = None
             secured.abort()
-            raise error if isinstance(error, TlsFailed) else failed(error) from error
-        except BaseException:
-            secured.abort()
+            if isinstance(error, (OSError, IdentityError)):
+                raise failed(error) from error
             raise
         if not secured.tls.session_reused:
             self._context = context

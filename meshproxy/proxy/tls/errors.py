@@ -10,6 +10,7 @@ import os
 import ssl
 
 from ...identity.errors import IdentityError
+from .secrets import MissingSecret
 
 
 class TlsFailed(Exception):
@@ -25,16 +26,15 @@ def not_verified(why: str, text: str) -> TlsFailed:
     return TlsFailed(_of_boringssl("CERTIFICATE_VERIFY_FAILED", f":verify cert failed: {why}"), text)
 
 
-def no_secret(name: str) -> TlsFailed:
+def no_secret(error: MissingSecret) -> TlsFailed:
     """Key material that the connection takes is not there."""
-    text = f"there is no usable key material {name!r}, and without it no connection is made"
-    return TlsFailed("TLS_error:Secret is not supplied by SDS", text)
+    return TlsFailed("TLS_error:Secret is not supplied by SDS", f"{error}, and without it no connection is made")
 
 
 def failed(error: OSError | IdentityError) -> TlsFailed:
     """What a handshake raised, as that."""
     if isinstance(error, IdentityError):
-        return not_verified(f"SAN matcher, {error}", f"the peer is not who it should be: {error}")
+        return not_verified(str(error), f"the peer does not prove an identity of the mesh: {error}")
     if isinstance(error, ssl.SSLCertVerificationError):
         why = error.verify_message.removesuffix(".")
         hint = _HINTS.get(error.verify_code, "")

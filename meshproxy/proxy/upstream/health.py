@@ -19,6 +19,9 @@ import trio
 from ...snapshot import Address, ExecProbe, HealthCheck, HttpProbe, Pipe, Probe, SocketAddress, TcpProbe
 from ..http.failures import Failure
 from ..http.http1_codec import HeadLimits, ResponseHeads, request_head
+from ..tls.client import TlsClient, UpstreamTls
+from ..tls.errors import TlsFailed
+from ..tls.secrets import Secrets
 from ..transport import LOST, Transport, connect
 from .cluster import Cluster
 from .dns import preferred
@@ -51,8 +54,9 @@ class Health:
 class HealthChecker:
     """Carries out one check, again and again, and tells the clusters that have endpoints with it."""
 
-    def __init__(self, check: HealthCheck, clusters: Iterable[Cluster]) -> None:
+    def __init__(self, check: HealthCheck, clusters: Iterable[Cluster], secrets: Secrets) -> None:
         self._check = check
+        self._tls = _tls(check.probe, secrets)
         self._clusters = list(clusters)
         self._health = Health(check)
         self.tried = trio.Event()
@@ -64,7 +68,7 @@ class HealthChecker:
         while True:
             await trio.sleep_until(due)
             due = max(due + check.interval_s, trio.current_time())
-            self._observe(await trouble(check))
+            self._observe(await trouble(check, self._tls))
             self.tried.set()
 
     def _observe(self, why: str | None) -> None:
@@ -81,17 +85,25 @@ class HealthChecker:
 def described(probe: Probe) -> str:
     """A probe, for people."""
     if isinstance(probe, HttpProbe):
-        return f"GET {probe.path} at {probe.address}"
+        return f"GET {probe.path} at {probe.address}{' by TLS' if probe.tls else ''}"
     if isinstance(probe, TcpProbe):
         return f"of connections to {probe.address}"
     return f"by {' '.join(probe.command)}"
 
 
-async def trouble(check: HealthCheck) -> str | None:
-    """Send one probe. Why it has not passed, None if it has."""
+def _tls(probe: Probe, secrets: Secrets) -> TlsClient | None:
+    if not isinstance(probe, HttpProbe) or probe.tls is None:
+        return None
+    return UpstreamTls.of(probe.tls, secrets, f"health check {described(probe)}").client(_authority(probe))
+
+
+async def trouble(check: HealthCheck, tls: TlsClient | None = None) -> str | None:
+    """Send one probe, secured by `tls`. Why it has not passed, None if it has."""
     with trio.move_on_after(check.timeout_s):
         try:
-            return await _trouble(check.probe)
+            return await _trouble(check.probe, tls)
+        except TlsFailed as error:
+            return str(error)
         except LOST as error:
             return getattr(error, "strerror", None) or str(error) or type(error).__name__
         except (UnicodeError, Failure) as error:
@@ -99,11 +111,13 @@ async def trouble(check: HealthCheck) -> str | None:
     return f"no result within {check.timeout_s:g} s"
 
 
-async def _trouble(probe: Probe) -> str | None:
+async def _trouble(probe: Probe, tls: TlsClient | None) -> str | None:
     if isinstance(probe, ExecProbe):
         code = await _exit_code(probe.command)
         return f"exit code {code}" if code else None
     transport = await _connected(probe.address)
+    if tls is not None:
+        transport = await tls.secure_quietly(transport)
     try:
         if isinstance(probe, TcpProbe):
             return None
@@ -123,8 +137,7 @@ async def _connected(address: Address) -> Transport:
 
 async def _status(transport: Transport, probe: HttpProbe) -> int:
     headers = [(header.name.encode(), header.value.encode()) for header in probe.headers]
-    authority = (probe.host or str(probe.address)).encode()
-    await transport.send(request_head(b"GET", probe.path.encode(), authority, headers))
+    await transport.send(request_head(b"GET", probe.path.encode(), _authority(probe), headers))
     heads, buffer = ResponseHeads(_LIMITS), b""
     while data := await transport.receive():
         buffer += data
@@ -134,6 +147,10 @@ async def _status(transport: Transport, probe: HttpProbe) -> int:
                 return head.status
             buffer = buffer[end:]
     raise ConnectionResetError("closed without an answer")
+
+
+def _authority(probe: HttpProbe) -> bytes:
+    return (probe.host or str(probe.address)).encode()
 
 
 async def _exit_code(command: tuple[str, ...]) -> int:
