@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,9 +15,11 @@ import trio.testing
 from meshproxy.proxy.upstream.cluster import Cluster as RunningCluster
 from meshproxy.snapshot import Cluster, Endpoint, OutlierDetection, SocketAddress
 
+from ..mesh.support import service_entry, snapshot_of
 from .support import (
     CLUSTER,
     GET,
+    LOCALHOST,
     OK,
     Backend,
     Gateway,
@@ -30,6 +35,7 @@ from .support import (
     unused_address,
 )
 
+EXAMPLE = Path(__file__).parents[2] / "policies" / "istio-basics" / "istio-basics.yaml"
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 
@@ -155,6 +161,49 @@ async def test_one_that_has_recovered_serves_again(mock_clock: trio.testing.Mock
             await trio.testing.wait_all_tasks_blocked()
         assert [(await client.request(GET)).status for _ in range(6)] == [200] * 6
         assert sum(one.count(b"GET") for one in one.received) == 5
+
+
+async def test_the_outlier_limits_of_the_first_example_hold_at_exactly_their_numbers(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """consecutiveErrors 5 (of gateways), interval 1s, baseEjectionTime 30s, maxEjectionPercent 10: of 10, one."""
+    async with AsyncExitStack() as backends:
+        scripts = [answers(UNAVAILABLE)] * 2 + [answers(FAILED)] + [answers(OK)] * 7
+        servers = [await backends.enter_async_context(backend(script)) for script in scripts]
+        config = snapshot_of(EXAMPLE.read_text(), entry_of("service-a", servers), publish={80: LOCALHOST})
+        proxy = await backends.enter_async_context(gateway(config))
+        (proxy.worker.addresses["http"],) = proxy.worker.addresses.values()
+        hosts = {host.name: host for host in proxy.hosts}
+        bad = [hosts[str(server.address)] for server in servers]
+        client = await proxy.client()
+
+        while not any(host.ejected for host in bad):
+            assert all(host.errors < 5 for host in bad[:2])
+            await client.request(GET.replace(b" / ", b" /service-a "))
+        first, second = sorted(bad[:2], key=lambda host: -host.errors)
+        assert (first.ejected, first.errors) == (True, 5)
+        while second.errors < 12 or bad[2].errors < 12:
+            await client.request(GET.replace(b" / ", b" /service-a "))
+        assert [host for host in bad if host.ejected] == [first]
+        assert first.errors == 5
+
+        for _ in range(29):
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+        assert first.ejected
+        mock_clock.jump(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not first.ejected
+        client.close()
+
+
+def entry_of(name: str, servers: Sequence[Backend]) -> str:
+    """A service whose endpoints these are."""
+    addresses = [server.address for server in servers]
+    endpoints = ", ".join(
+        f"{{address: {one.host}, ports: {{http: {one.port}}}}}" for one in addresses if isinstance(one, SocketAddress)
+    )
+    return re.sub("endpoints: .*", f"endpoints: [{endpoints}]", service_entry(name))
 
 
 async def test_a_request_that_hangs_is_not_cut_by_the_ejection_of_its_host() -> None:
