@@ -54,11 +54,14 @@ def faults(duration_s: float) -> list[Fault]:
     return [Fault(mood, place, unit * (6 + 12 * place), unit * (14 + 12 * place)) for place, mood in enumerate(moods)]
 
 
+_WITHOUT_RETRIES: Resource = {**to_service(), "retries": {"attempts": 0}}
+"""Istio tries again what could not connect, unless it is told not to."""
+
 Policies = Callable[[float], tuple[Resource, Resource | None]]
 
 
 def _none(unit_s: float) -> tuple[Resource, Resource | None]:
-    return to_service(), None
+    return _WITHOUT_RETRIES, None
 
 
 def _ejection(unit_s: float) -> tuple[Resource, Resource | None]:
@@ -68,7 +71,7 @@ def _ejection(unit_s: float) -> tuple[Resource, Resource | None]:
         "baseEjectionTime": _duration(2 * unit_s),
         "maxEjectionPercent": 40,
     }
-    return to_service(), destination_rule({"outlierDetection": settings})
+    return _WITHOUT_RETRIES, destination_rule({"outlierDetection": settings})
 
 
 def _retries_and_ejection(unit_s: float) -> tuple[Resource, Resource | None]:

@@ -73,6 +73,11 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
     _save(plot, figure, path)
 
 
+def require() -> None:
+    """Raises `ClickException` where nothing can be drawn: better before a long run than behind it."""
+    _matplotlib()
+
+
 def _matplotlib() -> Any:
     try:
         import matplotlib

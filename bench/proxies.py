@@ -10,14 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 from subprocess import Popen
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from rich.progress import Progress
 
 from . import wrk
 from .cases import SMALL, Case
 from .origin import Origin, origin
-from .peers import Peer, Setup
+from .peers import ENVOY, Peer, Setup
 from .processes import free_port, started, wait_until_answering
 from .report import Table, figure
 from .usage import cpu_time
@@ -57,7 +57,20 @@ class CaseResult:
     def as_dict(self) -> dict[str, object]:
         """As plain JSON values."""
         rounds = {name: [one._asdict() for one in several] for name, several in self.rounds.items()}
-        return {"case": asdict(self.case), "rounds": rounds}
+        case = {**asdict(self.case), "headers": [*self.case.headers]}
+        return {"case": case, "rounds": rounds}
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Self:
+        """Out of what `as_dict` made."""
+        rounds = {name: [Round(**one) for one in several] for name, several in data["rounds"].items()}
+        case = {**data["case"], "headers": tuple(data["case"]["headers"])}
+        return cls(Case(**case), rounds)
+
+    @property
+    def reference(self) -> str:
+        """The proxy that the others are compared with: Envoy, where it was there."""
+        return ENVOY.name if ENVOY.name in self.rounds else next(iter(self.rounds))
 
 
 def measure(
@@ -135,35 +148,21 @@ class Ratios(NamedTuple):
     most: float
 
 
-def ratios(result: CaseResult, name: str, reference: str) -> Ratios:
-    """The ratios of `name` to `reference`, each within a round: the machine has drifted least between those two."""
-    pairs = zip(result.rounds[name], result.rounds[reference], strict=True)
+def ratios(result: CaseResult, name: str) -> Ratios:
+    """The ratios of `name` to the reference, each within a round: the machine has drifted least between those two."""
+    pairs = zip(result.rounds[name], result.rounds[result.reference], strict=True)
     found = [one.cpu_us / max(other.cpu_us, 1e-9) for one, other in pairs]
     return Ratios(median(found), min(found), max(found))
 
 
-def detail(result: CaseResult, reference: str) -> Table:
+def detail(result: CaseResult) -> Table:
     """Every proxy's figures in a case: medians over the rounds."""
     columns = ("proxy", "req/s", "p50 ms", "p99 ms", "CPU µs", "user", "system", "ratio", "range", "errors")
     fields = ("requests_per_s", "p50_ms", "p99_ms", "cpu_us", "user_us", "system_us")
     rows = []
     for name, rounds in result.rounds.items():
-        ratio = ratios(result, name, reference)
+        ratio = ratios(result, name)
         figures = [figure(median(getattr(one, field) for one in rounds)) for field in fields]
         errors = sum(one.errors for one in rounds)
         rows.append((name, *figures, f"{ratio.median:.2f}", f"{ratio.least:.2f}-{ratio.most:.2f}", str(errors)))
     return Table(f"{result.case.name}: {result.case.what}", columns, rows)
-
-
-def overview(results: Sequence[CaseResult], reference: str) -> Table:
-    """CPU time a request of every proxy in every case, as ratios."""
-    names = list(results[0].rounds)
-    rows = [
-        (
-            result.case.name,
-            "" if result.case.goal is None else f"≤ {result.case.goal}",
-            *(f"{ratios(result, name, reference).median:.2f}" for name in names),
-        )
-        for result in results
-    ]
-    return Table(f"CPU time a request, as a ratio to {reference}'s", ("case", "goal", *names), rows)

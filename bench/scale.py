@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from subprocess import Popen
-from typing import Any
+from typing import Any, Self
 
 import click
 from rich.progress import Progress
@@ -146,6 +146,12 @@ class Growth:
             {"size": one.size, "cpu_us": list(one.cpu_us), "memory_bytes": one.memory_bytes} for one in self.points
         ]
         return {"dimension": self.dimension.name, "points": points}
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Self:
+        """Out of what `as_dict` made."""
+        dimension = next(one for one in DIMENSIONS if one.name == data["dimension"])
+        return cls(dimension, [Point(**one) for one in data["points"]])
 
 
 def measure(dimension: Dimension, python: Path, *, rounds: int, progress: Progress) -> Growth:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import trio
 from rich.progress import Progress
@@ -16,8 +16,8 @@ from rich.progress import Progress
 from .cases import CASES, SMALL
 from .load import generate, target
 from .origin import origin
-from .peers import MESHPROXY, Peer
-from .proxies import Proxy, measure_round, running
+from .peers import ENVOY, MESHPROXY, Peer
+from .proxies import Proxy, Ratios, measure_round, running
 from .report import Table, figure
 
 GOAL = 1.5
@@ -36,7 +36,7 @@ class Latency(NamedTuple):
 
 @dataclass(frozen=True)
 class SteadyResult:
-    """All rounds, by the proxy's name."""
+    """All rounds, by the proxy's name; none for those that do not reach the rate."""
 
     rate: float
     rounds: dict[str, list[Latency]]
@@ -46,45 +46,62 @@ class SteadyResult:
         rounds = {name: [one._asdict() for one in several] for name, several in self.rounds.items()}
         return {"rate": self.rate, "rounds": rounds}
 
-    def table(self, reference: str) -> Table:
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Self:
+        """Out of what `as_dict` made."""
+        rounds = {name: [Latency(**one) for one in several] for name, several in data["rounds"].items()}
+        return cls(data["rate"], rounds)
+
+    @property
+    def reference(self) -> str:
+        """The proxy that the others are compared with: Envoy, where it was there."""
+        return ENVOY.name if self.rounds.get(ENVOY.name) else MESHPROXY.name
+
+    def ratios(self, name: str) -> Ratios | None:
+        """Those of its p99 to the reference's, each within a round; None where it does not reach the rate."""
+        pairs = zip(self.rounds[name], self.rounds[self.reference], strict=False)
+        found = [one.p99_ms / other.p99_ms for one, other in pairs]
+        return Ratios(median(found), min(found), max(found)) if found else None
+
+    def table(self) -> Table:
         """Every proxy's latencies."""
         rows = []
         for name, rounds in self.rounds.items():
-            ratios = [one.p99_ms / other.p99_ms for one, other in zip(rounds, self.rounds[reference], strict=True)]
-            rows.append(
-                (
-                    name,
-                    figure(median(one.p50_ms for one in rounds)),
-                    figure(median(one.p99_ms for one in rounds)),
-                    f"{median(ratios):.2f}",
-                    f"{min(ratios):.2f} - {max(ratios):.2f}",
-                    str(sum(one.errors for one in rounds)),
-                )
-            )
-        title = f"steady: {self.rate:,.0f} requests/s, half of meshproxy's peak; goal: p99 ≤ {GOAL} times {reference}'s"
-        return Table(title, ("proxy", "p50 ms", "p99 ms", f"p99: ratio to {reference}", "range", "errors"), rows)
+            ratio = self.ratios(name)
+            if ratio is None:
+                rows.append((name, "-", "-", "-", "does not reach the rate", "-"))
+                continue
+            p50, p99 = (figure(median(getattr(one, field) for one in rounds)) for field in ("p50_ms", "p99_ms"))
+            errors = sum(one.errors for one in rounds)
+            rows.append((name, p50, p99, f"{ratio.median:.2f}", f"{ratio.least:.2f}-{ratio.most:.2f}", str(errors)))
+        what = f"{self.rate:,.0f} requests/s, half of meshproxy's peak; goal: p99 ≤ {GOAL} times {self.reference}'s"
+        return Table(f"steady: {what}", ("proxy", "p50 ms", "p99 ms", "p99 ratio", "range", "errors"), rows)
 
 
 def measure_steady(
     peers: Sequence[Peer], python: Path, *, rounds: int, seconds: int, progress: Progress
 ) -> SteadyResult:
-    """Find meshproxy's peak, then load every proxy at half of it, in interleaved rounds. meshproxy is among `peers`."""
-    bar = progress.add_task("steady: meshproxy's peak", total=_PEAK_ROUNDS + rounds * len(peers))
+    """Find meshproxy's peak, then load every proxy that bears it at half of it, in interleaved rounds.
+
+    meshproxy is among `peers`.
+    """
+    bar = progress.add_task("steady: peaks", total=(_PEAK_ROUNDS + rounds) * len(peers))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshproxy-bench-")))
         upstream = stack.enter_context(origin(folder))
         proxies = stack.enter_context(running(peers, upstream, folder, access_log=False, python=python))
-        ours = next(one for one in proxies if one.peer is MESHPROXY)
-        peaks = []
+        peaks: dict[str, list[float]] = {peer.name: [] for peer in peers}
         for _ in range(_PEAK_ROUNDS):
-            peaks.append(measure_round(ours, CASES[0], seconds).requests_per_s)
-            progress.advance(bar)
-        rate = median(peaks) / 2
+            for proxy in proxies:
+                peaks[proxy.peer.name].append(measure_round(proxy, CASES[0], seconds).requests_per_s)
+                progress.advance(bar)
+        rate = median(peaks[MESHPROXY.name]) / 2
         measured: dict[str, list[Latency]] = {peer.name: [] for peer in peers}
         for number in range(rounds):
             for proxy in proxies:
                 progress.update(bar, description=f"steady: round {number + 1} of {rounds}, {proxy.peer.name}")
-                measured[proxy.peer.name].append(_latency(proxy, rate, seconds))
+                if median(peaks[proxy.peer.name]) > rate:
+                    measured[proxy.peer.name].append(_latency(proxy, rate, seconds))
                 progress.advance(bar)
         return SteadyResult(rate, measured)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .options import python_option
+from .balancers import balancers
+from .options import python_option, resume_option
 from .profile import profile
 from .proxies import proxies
 from .scale import scale
@@ -14,8 +15,14 @@ from .scale import scale
 
 @click.command()
 @python_option
+@resume_option
 @click.pass_context
-def all(context: click.Context, python: Path | None) -> None:
-    """Run proxies, scale and profile, and put what they find into bench/README.md and bench/results/."""
-    for command in (proxies, scale, profile):
+def all(context: click.Context, python: Path | None, resume: bool) -> None:
+    """Run proxies, scale, balancers and profile, and put what they find into bench/README.md and bench/results/.
+
+    With --resume, go on where a run was broken off.
+    """
+    for command in (proxies, scale):
+        context.invoke(command, python=python, kept=True, resume=resume)
+    for command in (balancers, profile):
         context.invoke(command, python=python, kept=True)

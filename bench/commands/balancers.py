@@ -1,74 +1,50 @@
-"""`python -m bench balancers`: what consistent hashing costs."""
+"""`python -m bench balancers`: what the choice of an endpoint costs."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+import json
+import subprocess
+from pathlib import Path
 
 import click
-from rich.table import Table
 
-from meshproxy.proxy.http.message import Request
-from meshproxy.proxy.upstream.balancers import load_balancer
-from meshproxy.proxy.upstream.host import Host
-from meshproxy.snapshot import Cluster, LbPolicy, Maglev, RingHash, SocketAddress
+from ..interpreter import description, interpreter
+from ..kept import Part, Place, abouts, written
+from ..processes import ended_by_signals
+from ..report import Table, figure
+from ..usage import Others
+from .options import console, disturbance, json_option, keep_option, python_option
 
-from .options import console
-
-T = TypeVar("T")
-
-_KEYS = 20_000
-_SUBJECTS: tuple[tuple[LbPolicy, int], ...] = (
-    (RingHash(), 5),
-    (RingHash(), 1000),
-    (RingHash(100_000), 1000),
-    (Maglev(), 5),
-    (Maglev(), 1000),
-    (Maglev(4_999_999), 10),
-)
+_PROGRAM = Path(__file__).parents[1] / "balancing_program.py"
+_GOAL_US = 3.0
 
 
 @click.command()
-def balancers() -> None:
+@python_option
+@json_option
+@keep_option
+def balancers(python: Path | None, json_file: Path | None, kept: bool) -> None:
     """Time the making of rings and tables, which each change of hosts does, and the choice of a host.
 
     By the wall clock, the best of several: on a machine that does nothing else.
     """
-    table = Table("policy", "hosts", "made in ms", "a choice in µs")
-    for policy, number in _SUBJECTS:
-        made_s, chosen_s = _measured(policy, number)
-        table.add_row(repr(policy), str(number), f"{made_s * 1e3:.1f}", f"{chosen_s * 1e6:.2f}")
-    console.print(table)
+    with console.status("preparing a Python that has meshproxy"):
+        python = interpreter(python)
+    others = Others()
+    with ended_by_signals(), console.status("making rings and tables"):
+        told = subprocess.run([python, "-P", _PROGRAM], stdout=subprocess.PIPE, check=True).stdout
+    part = Part(f"meshproxy on {description(python)}.", others.share(), {"rows": json.loads(told)})
+    console.print((table := _table(part)).rich())
+    disturbance(part.others)
+    if json_file is not None:
+        json_file.write_text(written({"balancers": part}))
+    if kept:
+        parts = {"balancers": part}
+        about = f"{abouts(parts)} Other programs took {part.others:.0%} of the machine."
+        Place("balancers").keep(parts, f"{about}\n\n{table.markdown()}")
 
 
-def _measured(policy: LbPolicy, number: int) -> tuple[float, float]:
-    """Seconds to make a balancer for so many hosts, and seconds for one choice of it."""
-    hosts = [Host(SocketAddress(f"10.0.{n >> 8}.{n & 255}", 8080)) for n in range(number)]
-    config = Cluster("c", (), lb_policy=policy)
-    made_s, balancer = _best(lambda: load_balancer(config, hosts, random.random, time.monotonic), rounds=3)
-    requests = list(_requests())
-    chosen_s, _ = _best(lambda: [balancer.pick(request) for request in requests], rounds=5)
-    return made_s, chosen_s / _KEYS
-
-
-def _requests() -> Iterator[Request]:
-    chance = random.Random(1)
-    for _ in range(_KEYS):
-        request = Request()
-        request.hash_key = _always(chance.getrandbits(64))
-        yield request
-
-
-def _always(key: int) -> Callable[[], int]:
-    return lambda: key
-
-
-def _best(run: Callable[[], T], rounds: int) -> tuple[float, T]:
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        result = run()
-        best = min(best, time.perf_counter() - started)
-    return best, result
+def _table(part: Part) -> Table:
+    rows = [(name, f"{hosts:,}", figure(made), figure(chosen)) for name, hosts, made, chosen in part.data["rows"]]
+    title = f"What a choice costs; goal: under {_GOAL_US:g} µs"
+    return Table(title, ("policy", "hosts", "made in ms", "a choice in µs"), rows)

@@ -47,6 +47,8 @@ def chaos(
     Example:
       python -m bench chaos --chart chaos.png
     """
+    if kept or chart is not None:
+        charts.require()
     with console.status("preparing a Python that has meshproxy"):
         python = interpreter(python)
     courses = []

@@ -42,7 +42,13 @@ python_option = click.option(
 )
 json_option = click.option("--json", "json_file", type=OutputType(), help="Write all figures here.")
 keep_option = click.option(
-    "--keep", "kept", is_flag=True, help="Put the tables into bench/README.md, the rest into bench/results/."
+    "--keep",
+    "kept",
+    is_flag=True,
+    help="Put the tables into bench/README.md, the rest into bench/results/, beside what is kept of other parts.",
+)
+resume_option = click.option(
+    "--resume", is_flag=True, help="With --keep: leave out what is kept of the same programs, measured in the same way."
 )
 chart_option = click.option("--chart", type=OutputType(), help="Draw them here, as PNG.")
 
@@ -71,11 +77,10 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-def disturbance(others: float) -> str:
-    """A sentence about the share of the machine that other programs took meanwhile, and a warning if it was large."""
+def disturbance(others: float) -> None:
+    """Warn if other programs took a large share of the machine meanwhile."""
     if others > _TELLING_SHARE:
         console.print(f"[yellow]other programs took {others:.0%} of the machine: run this again when it is quiet[/]")
-    return f" Other programs took {others:.0%} of the machine meanwhile."
 
 
 def write_json(data: object, path: Path | None) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 
 import click
 
-from .. import charts, origin, wrk
+from .. import charts, comparison, origin, wrk
 from ..cases import CASES, Case
+from ..comparison import STEADY
 from ..interpreter import description, interpreter
-from ..peers import ENVOY, MESHPROXY, PEERS, Peer
+from ..kept import Part, Place, written
+from ..peers import MESHPROXY, PEERS, Peer
 from ..processes import ended_by_signals
-from ..proxies import CaseResult, detail, measure, overview, ratios
-from ..report import RESULTS
-from ..steady import SteadyResult, measure_steady
+from ..proxies import detail, measure
+from ..steady import measure_steady
 from ..usage import Others
 from .options import (
     Names,
@@ -24,15 +25,13 @@ from .options import (
     console,
     disturbance,
     json_option,
-    keep,
     keep_option,
     progress_bar,
     python_option,
-    write_json,
+    resume_option,
 )
 
-_STEADY = "steady"
-_CASES: dict[str, Case | None] = {case.name: case for case in CASES} | {_STEADY: None}
+_CASES: dict[str, Case | None] = {case.name: case for case in CASES} | {STEADY: None}
 _PEERS = {peer.name.lower(): peer for peer in PEERS}
 
 
@@ -49,6 +48,7 @@ _PEERS = {peer.name.lower(): peer for peer in PEERS}
 @json_option
 @chart_option
 @keep_option
+@resume_option
 def proxies(
     cases: list[Case | None],
     only: list[Peer],
@@ -58,6 +58,7 @@ def proxies(
     json_file: Path | None,
     chart: Path | None,
     kept: bool,
+    resume: bool,
 ) -> None:
     """Compare meshproxy with other proxies, case by case: what a request costs, and how long it takes.
 
@@ -65,10 +66,13 @@ def proxies(
     time a request: it drifts least.
 
     \b
-    Example:
+    Examples:
       python -m bench proxies --cases get-32,headers --only meshproxy,envoy --rounds 12
+      python -m bench proxies --keep --resume
     """
     wrk.require()
+    if kept or chart is not None:
+        charts.require()
     with console.status("preparing a Python that has meshproxy and aiohttp"):
         python = interpreter(python)
     versions = {peer: version for peer in only if (version := peer.version(python))}
@@ -77,34 +81,45 @@ def proxies(
             console.print(f"[yellow]{peer.name} is not here[/]: {peer.how_to_get}")
     if not versions:
         raise click.ClickException("there is no proxy to measure")
-    peers = list(versions)
-    reference = (ENVOY if ENVOY in peers else peers[0]).name
     console.print(about := _about(versions, python, rounds, seconds))
+    place = Place("proxies")
+    known = place.parts() if kept else {}
+    if resume:
+        cases = [case for case in cases if not _is_known(case, known, about)]
+    found: dict[str, Part] = {}
     others = Others()
-    results: list[CaseResult] = []
-    steady: SteadyResult | None = None
+
+    def add(name: str, data: dict[str, Any]) -> None:
+        nonlocal others
+        found[name] = known[name] = Part(about, others.share(), data)
+        others = Others()
+        if kept:
+            place.keep(known, comparison.page(known))
+
     with ended_by_signals(), progress_bar() as progress:
         measured = [case for case in cases if case is not None]
-        for result in measure(measured, peers, python, rounds=rounds, seconds=seconds, progress=progress):
-            results.append(result)
-            console.print(detail(result, reference).rich())
-        if None in cases and MESHPROXY in peers:
-            steady = measure_steady(peers, python, rounds=rounds, seconds=seconds, progress=progress)
-            console.print(steady.table(reference).rich())
-    tables = [overview(results, reference)] if results else []
-    for table in tables:
-        console.print(table.rich())
-    tables += [detail(result, reference) for result in results]
-    if steady is not None:
-        tables.append(steady.table(reference))
-    about += disturbance(others.share())
-    data = _data(about, results, steady)
-    write_json(data, json_file)
+        for result in measure(measured, list(versions), python, rounds=rounds, seconds=seconds, progress=progress):
+            console.print(detail(result).rich())
+            add(result.case.name, result.as_dict())
+        if None in cases and MESHPROXY in versions:
+            steady = measure_steady(list(versions), python, rounds=rounds, seconds=seconds, progress=progress)
+            console.print(steady.table().rich())
+            add(STEADY, steady.as_dict())
+    if found:
+        console.print(comparison.overview(found).rich())
+    disturbance(max((part.others for part in found.values()), default=0.0))
+    if json_file is not None:
+        json_file.write_text(written(found))
     if chart is not None:
-        _draw(chart, results, reference)
+        comparison.draw(chart, found)
     if kept:
-        keep("proxies", "\n".join([about, "", *(table.markdown() for table in tables)]), data)
-        _draw(RESULTS / "proxies.png", results, reference)
+        comparison.draw(place.chart, known)
+
+
+def _is_known(case: Case | None, known: dict[str, Part], about: str) -> bool:
+    """Whether a case was measured before, with the same programs, as often, and here."""
+    name = STEADY if case is None else case.name
+    return name in known and known[name].about == about
 
 
 def _about(versions: dict[Peer, str], python: Path, rounds: int, seconds: int) -> str:
@@ -115,20 +130,3 @@ def _about(versions: dict[Peer, str], python: Path, rounds: int, seconds: int) -
         f"{proxies}; meshproxy and aiohttp on {description(python)}; origin: {origin.name()}. "
         f"{rounds} rounds of {seconds} s on {machine}."
     )
-
-
-def _data(about: str, results: list[CaseResult], steady: SteadyResult | None) -> dict[str, Any]:
-    return {
-        "about": about,
-        "cases": [result.as_dict() for result in results],
-        "steady": steady.as_dict() if steady is not None else None,
-    }
-
-
-def _draw(path: Path, results: list[CaseResult], reference: str) -> None:
-    if results:
-        names = list(results[0].rounds)
-        values = {name: [ratios(result, name, reference).median for result in results] for name in names}
-        charts.bars(
-            path, f"CPU time a request, as a ratio to {reference}'s", [one.case.name for one in results], values
-        )

@@ -9,8 +9,8 @@ import click
 
 from .. import charts, wrk
 from ..interpreter import description, interpreter
+from ..kept import Part, Place, abouts, in_order, written
 from ..processes import ended_by_signals
-from ..report import RESULTS
 from ..scale import DIMENSIONS, START_GOAL, Dimension, Growth, measure, start_times
 from ..usage import Others
 from .options import (
@@ -19,11 +19,10 @@ from .options import (
     console,
     disturbance,
     json_option,
-    keep,
     keep_option,
     progress_bar,
     python_option,
-    write_json,
+    resume_option,
 )
 
 _START = "start"
@@ -37,6 +36,7 @@ _OF: dict[str, Dimension | None] = {one.name.replace(" ", "-"): one for one in D
 @json_option
 @chart_option
 @keep_option
+@resume_option
 def scale(
     of: list[Dimension | None],
     rounds: int,
@@ -44,6 +44,7 @@ def scale(
     json_file: Path | None,
     chart: Path | None,
     kept: bool,
+    resume: bool,
 ) -> None:
     """Tell what CPU time a request, memory and start-up cost as the configuration grows.
 
@@ -52,31 +53,52 @@ def scale(
       python -m bench scale --of virtual-hosts,routes --chart scale.png
     """
     wrk.require()
+    if kept or chart is not None:
+        charts.require()
     with console.status("preparing a Python that has meshproxy"):
         python = interpreter(python)
-    others = Others()
-    found: list[Growth] = []
-    ready_s: list[float] = []
+    about = f"meshproxy on {description(python)}; medians of {rounds} rounds."
+    place = Place("scale")
+    known = place.parts() if kept else {}
+    found: dict[str, Part] = {}
     with ended_by_signals(), progress_bar() as progress:
-        for dimension in of:
+        for name, dimension in _OF.items():
+            if dimension not in of or (resume and name in known and known[name].about == about):
+                continue
+            others = Others()
             if dimension is None:
-                ready_s = start_times(python, rounds=rounds, progress=progress)
-                console.print(_start_line(ready_s))
+                data = {"start_s": start_times(python, rounds=rounds, progress=progress)}
             else:
-                found.append(measure(dimension, python, rounds=rounds, progress=progress))
-                console.print(found[-1].table().rich())
-    about = f"meshproxy on {description(python)}; medians of {rounds} rounds.{disturbance(others.share())}"
-    data = {"about": about, "growth": [one.as_dict() for one in found], "start_s": ready_s}
-    write_json(data, json_file)
-    panels = [panel for one in found for panel in one.panels()]
+                data = measure(dimension, python, rounds=rounds, progress=progress).as_dict()
+            found[name] = known[name] = Part(about, others.share(), data)
+            console.print(_start_line(found[name]) if dimension is None else Growth.of(data).table().rich())
+            if kept:
+                place.keep(known, _page(known))
+    disturbance(max((part.others for part in found.values()), default=0.0))
+    if json_file is not None:
+        json_file.write_text(written(found))
     if chart is not None:
-        charts.lines(chart, panels)
+        _draw(chart, found)
     if kept:
-        start = [_start_line(ready_s)] if ready_s else []
-        keep("scale", "\n".join([about, "", *(one.table().markdown() for one in found), *start]), data)
-        charts.lines(RESULTS / "scale.png", panels)
+        _draw(place.chart, known)
 
 
-def _start_line(seconds: list[float]) -> str:
-    least, most = min(seconds), max(seconds)
-    return f"From start to ready: {median(seconds):.2f} s, from {least:.2f} to {most:.2f} (goal: {START_GOAL})"
+def _page(parts: dict[str, Part]) -> str:
+    """All that was measured, as a section of `README.md`."""
+    parts = in_order(parts, _OF)
+    others = ", ".join(f"{name} {part.others:.0%}" for name, part in parts.items())
+    tables = [Growth.of(part.data).table().markdown() for name, part in parts.items() if name != _START]
+    start = [_start_line(parts[_START])] if _START in parts else []
+    return "\n".join([abouts(parts), f"Other programs took of the machine: {others}.", "", *tables, *start])
+
+
+def _draw(path: Path, parts: dict[str, Part]) -> None:
+    grown = [Growth.of(part.data) for name, part in in_order(parts, _OF).items() if name != _START]
+    if grown:
+        charts.lines(path, [panel for one in grown for panel in one.panels()])
+
+
+def _start_line(part: Part) -> str:
+    seconds: list[float] = part.data["start_s"]
+    told = f"{median(seconds):.2f} s, from {min(seconds):.2f} to {max(seconds):.2f}"
+    return f"From start to ready: {told} (goal: {START_GOAL})"

@@ -31,7 +31,7 @@ def test_proxies_compares_those_that_are_here(tmp_path: Path) -> None:
     options = ["--only", "meshproxy,nginx", "--rounds", "1", "--python", sys.executable, "--json", str(file)]
     finished = bench("proxies", "--cases", "get-32", *options)
     assert finished.returncode == 0, finished.stderr
-    [case] = json.loads(file.read_text())["cases"]
+    case = json.loads(file.read_text())["parts"]["get-32"]["data"]
     [measured] = case["rounds"]["meshproxy"]
     assert measured["requests_per_s"] > 0
     assert measured["user_us"] > 0
@@ -80,7 +80,7 @@ def test_scale_measures_a_dimension(tmp_path: Path) -> None:
     finished = bench("scale", "--of", "start", "--rounds", "1", "--python", sys.executable, "--json", file)
     assert finished.returncode == 0, finished.stderr
     assert "From start to ready" in finished.stdout
-    [seconds] = json.loads(file.read_text())["start_s"]
+    [seconds] = json.loads(file.read_text())["parts"]["start"]["data"]["start_s"]
     assert seconds > 0
 
 
@@ -104,3 +104,12 @@ def test_that_a_result_cannot_be_written_is_told_before_anything_is_measured(tmp
     finished = bench("proxies", option, tmp_path / "missing" / "out")
     assert finished.returncode == 2
     assert "is no folder" in finished.stderr
+
+
+def test_balancers_are_timed_by_the_interpreter_that_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    finished = bench("balancers", "--python", sys.executable, "--json", file)
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads(file.read_text())["parts"]["balancers"]["data"]["rows"]
+    assert {policy.split()[0] for policy, *_ in rows} >= {"ring", "Maglev"}
+    assert all(chosen_us > 0 for *_, chosen_us in rows)
