@@ -20,23 +20,32 @@ carried out at all: a file that cannot be read, an option that makes no sense.
 from __future__ import annotations
 
 import gc
+from importlib import import_module
 
 import click
 
 from .. import __version__
-from .ca import ca
-from .check import check
-from .explain import explain
-from .export import export
-from .fields import fields
-from .run import run
-from .schema import schema
-from .sidecar import sidecar
-from .test import test
-from .token import token
+
+COMMANDS = ("ca", "check", "explain", "export", "fields", "run", "schema", "sidecar", "test", "token")
+"""Each is the function of its name, in the module of its name."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Commands that are imported when they are asked for: nobody waits for what only others need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order in which help lists them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, if there is one."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="meshproxy")
 def main() -> None:
     """A service mesh in one pip install: your Istio YAML, enforced on this machine.
@@ -49,15 +58,3 @@ def main() -> None:
     # What a command reads and makes, it keeps to its end, or until it serves. Measured, the search for garbage among it
     # was half of the time that a thousand VirtualServices took to start, and two thirds with ten thousand.
     gc.disable()
-
-
-main.add_command(check)
-main.add_command(explain)
-main.add_command(run)
-main.add_command(sidecar)
-main.add_command(export)
-main.add_command(test)
-main.add_command(ca)
-main.add_command(fields)
-main.add_command(schema)
-main.add_command(token)

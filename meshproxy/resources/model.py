@@ -36,8 +36,8 @@ class Model(BaseModel):
         alias_generator=camel_case,
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         protected_namespaces=(),
+        defer_build=True,
     )
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -109,6 +109,8 @@ class Resource(Generic[Spec]):
 
     def is_whole(self, *path: str | int) -> bool:
         """Whether all is well at `path` and below, and no broken field beside it could be this one misspelt."""
+        if not (self.broken or self.omitted):
+            return True
         written = as_written(path, self.omitted)
         beside = written[:-1] if written and isinstance(written[-1], str) else None
         return not any(

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -40,8 +40,10 @@ def salvage(model: type[M], value: Any, context: Mapping[str, Any]) -> tuple[M, 
         remnant = _without(value, omitted)
 
 
-def as_written(path: Path, omitted: Iterable[Path]) -> Path:
+def as_written(path: Path, omitted: Collection[Path]) -> Path:
     """The path in the file of what stands at `path` once the items of lists that are `omitted` are left out."""
+    if not omitted:
+        return path
     places = sorted(((last, tuple(parent)) for *parent, last in omitted if isinstance(last, int)), key=itemgetter(0))
     written: Path = ()
     for step in path:
