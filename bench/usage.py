@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +43,15 @@ def cpu_time(process: int) -> CpuTime:
     return CpuTime(user / _TICKS_PER_S, system / _TICKS_PER_S)
 
 
+def whole_time_s(process: int) -> float:
+    """CPU seconds of a process and of all its children, those that have ended among them."""
+    ticks = 0
+    for one in family(process):
+        with suppress(FileNotFoundError):
+            ticks += sum(map(int, (_PROC / str(one) / "stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / _TICKS_PER_S
+
+
 def parse_stat(text: str) -> tuple[int, int]:
     """utime and stime, in clock ticks, of a line of `/proc/PID/stat`. The program's name may hold spaces and `)`."""
     fields = text.rpartition(")")[2].split()
@@ -57,16 +65,14 @@ class Others:
         self._before = self._now()
 
     def share(self) -> float:
-        """So far. What we started counts as ours once it has ended."""
+        """So far. What we started is ours, whether it runs or has ended."""
         busy, total, ours = (now - before for now, before in zip(self._now(), self._before, strict=True))
         return max(busy - ours, 0.0) / max(total, 1e-9)
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
         busy, total = parse_machine((_PROC / "stat").read_text())
-        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        ours = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-        return busy / _TICKS_PER_S, total / _TICKS_PER_S, ours
+        return busy / _TICKS_PER_S, total / _TICKS_PER_S, whole_time_s(os.getpid())
 
 
 def parse_machine(text: str) -> tuple[int, int]:

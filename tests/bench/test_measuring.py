@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from bench.profiling import Sample, parts
 from bench.proxies import CaseResult, Round, detail, ratios
 from bench.report import README, Table, figure, replaced
 from bench.scale import DIMENSIONS, Growth, Point
-from bench.usage import Others, cpu_time, memory_bytes, parse_allocated, parse_machine, parse_stat
+from bench.usage import Others, cpu_time, memory_bytes, parse_allocated, parse_machine, parse_stat, whole_time_s
 
 _REPORT = '{"requests": 10, "bytes": 5000000, "seconds": 2.0, "p50_ms": 1.5, "p99_ms": 3.0, "errors": 1}'
 CASE = {case.name: case for case in CASES}
@@ -64,6 +66,18 @@ def test_our_own_work_is_no_disturbance() -> None:
     while time.process_time() - begun < 0.1:
         pass
     assert 0 <= others.share() <= 1
+
+
+def test_what_was_started_is_ours_while_it_runs_and_when_it_has_ended() -> None:
+    before = whole_time_s(os.getpid())
+    busy = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        running = whole_time_s(os.getpid())
+        child.communicate(b"\n")
+    assert running - before >= 0.15
+    assert whole_time_s(os.getpid()) >= running
 
 
 def rounds(*cpu_us: float) -> list[Round]:
