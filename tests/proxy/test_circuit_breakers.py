@@ -14,7 +14,16 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.snapshot import CircuitBreakers, Endpoint, SocketAddress
+from meshproxy.snapshot import (
+    CircuitBreakers,
+    Endpoint,
+    Prefix,
+    Route,
+    RouteAction,
+    RouteMatch,
+    SocketAddress,
+    WeightedCluster,
+)
 
 from ..mesh.support import service_entry, snapshot_of
 from .support import (
@@ -32,6 +41,7 @@ from .support import (
     answers,
     backend,
     cluster,
+    forward,
     gateway,
     snapshot,
     until,
@@ -135,6 +145,33 @@ async def test_as_many_requests_wait_as_are_allowed_and_the_next_is_refused() ->
         for client in (first, *waiting):
             await holding.answer()
             assert (await client.response()).status == 200
+
+
+async def test_who_waits_waits_no_longer_than_the_routes_timeout(mock_clock: trio.testing.MockClock) -> None:
+    holding = Holding()
+    async with backend(holding) as server:
+        limits = CircuitBreakers(max_connections=1, max_pending_requests=1)
+        to = RouteAction((WeightedCluster(CLUSTER),), timeout_s=3.0)
+        routes = [Route("", RouteMatch(Prefix("/limited")), to), forward()]
+        async with gateway(snapshot(cluster(server, circuit_breakers=limits), routes=routes)) as proxy:
+            first = await sent(proxy, "/active")
+            await until(lambda: holding.paths)
+            waiting = await sent(proxy, "/limited")
+            await until(lambda: breakers(proxy)["rq_pending"] == 1)
+
+            mock_clock.jump(3.1)
+            answer = await waiting.response()
+
+            assert (answer.status, answer.body) == (504, b"upstream request timeout")
+            assert breakers(proxy) == {"cx": 1, "rq_pending": 0, "rq": 1}
+            after = await sent(proxy, "/after")
+            await until(lambda: breakers(proxy)["rq_pending"] == 1)
+            for client in (first, after):
+                await holding.answer()
+                assert (await client.response()).status == 200
+            line = next(line for line in await proxy.logged(3) if line.path == "/limited")
+    assert (line.flags, line.details) == ("UT", "response_timeout")
+    assert holding.paths == ["/active", "/after"]
 
 
 async def test_a_request_is_active_until_its_responses_body_has_ended() -> None:
