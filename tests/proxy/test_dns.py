@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **addresses: list[str] | Exception) -> None:
         self.addresses = addresses
         self.asked = 0
+        self.wait: dict[str, trio.Event] = {}
+        """Names that are answered no sooner."""
         monkeypatch.setattr(trio.socket, "getaddrinfo", self._getaddrinfo)
 
     async def _getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
         await trio.lowlevel.checkpoint()
         self.asked += 1
+        if host in self.wait:
+            await self.wait[host].wait()
         found = self.addresses[host]
         if isinstance(found, Exception):
             raise found
@@ -50,6 +55,21 @@ async def refreshed(names: Names, clock: trio.testing.MockClock) -> None:
     clock.jump(5.1)
     await until(lambda: names.asked > asked)
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_name_whose_server_does_not_answer_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.autojump_threshold = 0.01  # until the gateway has waited for the name for long enough
+    names = Names(monkeypatch, silent=[], a=["127.0.0.1"])
+    names.wait["silent"] = trio.Event()
+    config = named(Endpoint(SocketAddress("silent", 80)), Endpoint(SocketAddress("a", 80)))
+    async with gateway(snapshot(config)) as proxy:
+        assert hosts(proxy) == ["127.0.0.1:80"]
+        mock_clock.autojump_threshold = math.inf
+        names.addresses["a"] = ["127.0.0.2"]
+        await refreshed(names, mock_clock)
+        assert hosts(proxy) == ["127.0.0.2:80"]
 
 
 async def test_a_cluster_has_a_host_for_each_address_of_each_name(monkeypatch: pytest.MonkeyPatch) -> None:

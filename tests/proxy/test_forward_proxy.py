@@ -120,6 +120,23 @@ async def test_clients_cannot_make_it_remember_without_bound(monkeypatch: pytest
         await until(lambda: sum(host.connections for host in proxy.worker.clusters[CLUSTER].hosts) == 3)
 
 
+async def test_a_destination_that_is_forgotten_while_it_is_looked_up_keeps_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("meshproxy.proxy.upstream.forward_proxy._MAX_DESTINATIONS", 1)
+    names = Names(monkeypatch, slow=["127.0.0.1"], other=["127.0.0.1"])
+    names.wait["slow"] = trio.Event()
+    async with backend() as server, backend() as another, gateway(snapshot(PASSTHROUGH)) as proxy:
+        client = await proxy.client()
+        await client.send(get(f"slow:{server.address.port}"))  # type: ignore[union-attr]
+        await until(lambda: names.asked)
+        assert (await proxy.exchange(get(f"other:{another.address.port}"))).status == 200  # type: ignore[union-attr]
+        names.wait["slow"].set()
+
+        assert (await client.response()).status == 200
+        assert await server.connections[0].ended() == "closed"
+
+
 async def test_all_destinations_share_the_limits() -> None:
     holding = Holding()
     limited = replace(PASSTHROUGH, circuit_breakers=CircuitBreakers(max_requests=1), max_requests_per_connection=1)

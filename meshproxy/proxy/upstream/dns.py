@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import trio
 
-from ...snapshot import Address, Endpoint, Pipe, SocketAddress
+from ...snapshot import Endpoint, Pipe, SocketAddress
 from .cluster import Cluster
 
 _log = logging.getLogger(__name__)
@@ -32,43 +32,55 @@ class NameResolver:
         self._cluster = cluster
         self._refresh_s = refresh_s
         self._logical = cluster.config.type == "LOGICAL_DNS"
+        addresses = (endpoint.address for endpoint in cluster.config.endpoints)
+        self._names = tuple(dict.fromkeys(one.host for one in addresses if isinstance(one, SocketAddress)))
         self._known: dict[str, list[str]] = {}
+        """The addresses of each name that was asked for; none for one that was never resolved."""
         self._latest: list[Endpoint] = []
         self.resolved = trio.Event()
         """Each name has been asked for once."""
 
     async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._update()
+            for name in self._names:
+                nursery.start_soon(self._follow, name)
+
+    async def _follow(self, name: str) -> None:
+        """Keep up with one name. One whose server does not answer must not hold up the others."""
         while True:
-            endpoints = await self._endpoints()
-            if endpoints != self._latest:
-                self._latest = endpoints
-                if self._logical and self._cluster.hosts:
-                    self._cluster.hosts[0].move(endpoints[0].address)
-                else:
-                    self._cluster.update_hosts(endpoints)
-            self.resolved.set()
+            await self._look_up(name)
+            self._update()
             await trio.sleep(self._refresh_s)
 
-    async def _endpoints(self) -> list[Endpoint]:
-        endpoints: list[Endpoint] = []
-        for endpoint in self._cluster.config.endpoints:
-            addresses = await self._addresses(endpoint.address)
-            chosen = addresses[:1] if self._logical else sorted(addresses, key=str)
-            endpoints += (replace(endpoint, address=address) for address in chosen)
-        return endpoints
-
-    async def _addresses(self, address: Address) -> list[Address]:
-        if isinstance(address, Pipe):
-            return [address]
+    async def _look_up(self, name: str) -> None:
         try:
-            found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            found = await trio.socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # a name may not even be encodable
-            if self._known.get(address.host) != []:
-                _log.warning("cluster %s: cannot resolve %s: %s", self._cluster.config.name, address.host, error)
-            hosts = self._known.setdefault(address.host, [])
+            if self._known.get(name) != []:
+                _log.warning("cluster %s: cannot resolve %s: %s", self._cluster.config.name, name, error)
+            self._known.setdefault(name, [])
         else:
-            hosts = self._known[address.host] = preferred((info[0], str(info[4][0])) for info in found)
-        return [SocketAddress(host, address.port) for host in hosts]
+            self._known[name] = preferred((info[0], str(info[4][0])) for info in found)
+
+    def _update(self) -> None:
+        endpoints = [one for endpoint in self._cluster.config.endpoints for one in self._resolved(endpoint)]
+        if endpoints != self._latest:
+            self._latest = endpoints
+            if self._logical and self._cluster.hosts:
+                self._cluster.hosts[0].move(endpoints[0].address)
+            else:
+                self._cluster.update_hosts(endpoints)
+        if len(self._known) == len(self._names):
+            self.resolved.set()
+
+    def _resolved(self, endpoint: Endpoint) -> list[Endpoint]:
+        address = endpoint.address
+        if isinstance(address, Pipe):
+            return [endpoint]
+        hosts = self._known.get(address.host, [])
+        chosen = hosts[:1] if self._logical else sorted(hosts)
+        return [replace(endpoint, address=SocketAddress(host, address.port)) for host in chosen]
 
 
 def preferred(found: Iterable[tuple[int, str]]) -> list[str]:

@@ -77,7 +77,7 @@ class ForwardProxy:
     def _remember(self, address: SocketAddress) -> _Destination:
         if len(self._destinations) >= _MAX_DESTINATIONS:
             _, forgotten = self._destinations.popitem(last=False)
-            forgotten.cluster.close()
+            forgotten.forget()
         destination = self._destinations[address] = _Destination(
             Cluster(replace(self.config, type="STATIC"), self.stats, self._chance, bounds=self.bounds, tls=self._tls)
         )
@@ -98,16 +98,25 @@ class ForwardProxy:
         hosts = preferred((info[0], str(info[4][0])) for info in found)
         destination.cluster.update_hosts(Endpoint(reached(SocketAddress(host, address.port))) for host in hosts)
         destination.stale_at = trio.current_time() + _FRESH_S
+        if destination.forgotten:
+            destination.forget()
 
 
 class _Destination:
     """A destination's cluster, and when its addresses have to be looked up again."""
 
-    __slots__ = ("cluster", "stale_at")
+    __slots__ = ("cluster", "forgotten", "stale_at")
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.stale_at = 0.0
+        self.forgotten = False
+
+    def forget(self) -> None:
+        """Keep no connection any more. Requests that are under way here still go on: nobody would close theirs."""
+        self.forgotten = True
+        for host in self.cluster.hosts:
+            host.remove()
 
 
 def reached(address: SocketAddress) -> SocketAddress:
