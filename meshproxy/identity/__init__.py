@@ -19,13 +19,19 @@ Its rules: a chain alone proves nothing, the SPIFFE ID in it does; nobody names 
 in an error, a log or a repr; the time is passed in.
 """
 
-from .authority import Authority, server_id
-from .client import RemoteCa, keep_current, local_ca, obtain
-from .credentials import Credentials, Issued, read_credentials, write_credentials
-from .errors import IdentityError, NotVerified, Refused, Unusable
-from .spiffe import SpiffeId
-from .verification import Identity, verify_peer
-from .workload import WorkloadIdentity, trusted_by
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .authority import Authority, server_id
+    from .client import RemoteCa, keep_current, local_ca, obtain
+    from .credentials import Credentials, Issued, read_credentials, write_credentials
+    from .errors import IdentityError, NotVerified, Refused, Unusable
+    from .spiffe import SpiffeId
+    from .verification import Identity, verify_peer
+    from .workload import WorkloadIdentity, trusted_by
 
 __all__ = [
     "Authority",
@@ -48,3 +54,34 @@ __all__ = [
     "verify_peer",
     "write_credentials",
 ]
+
+_HOMES = {
+    "Authority": "authority",
+    "server_id": "authority",
+    "RemoteCa": "client",
+    "keep_current": "client",
+    "local_ca": "client",
+    "obtain": "client",
+    "Credentials": "credentials",
+    "Issued": "credentials",
+    "read_credentials": "credentials",
+    "write_credentials": "credentials",
+    "IdentityError": "errors",
+    "NotVerified": "errors",
+    "Refused": "errors",
+    "Unusable": "errors",
+    "SpiffeId": "spiffe",
+    "Identity": "verification",
+    "verify_peer": "verification",
+    "WorkloadIdentity": "workload",
+    "trusted_by": "workload",
+}
+"""Where the names come from. These modules bring `cryptography`, for which a mesh without identities need not wait."""
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: a name is imported when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found

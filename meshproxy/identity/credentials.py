@@ -11,12 +11,15 @@ import ssl
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-
-from . import certificates, files, keys, revocation
+from . import files
 from .errors import Unusable
-from .keys import Passphrase, PrivateKey
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from .keys import Passphrase, PrivateKey
 
 CHAIN = "cert-chain.pem"
 KEY = "key.pem"
@@ -47,6 +50,12 @@ class Credentials:
 
 def write_credentials(directory: Path, credentials: Credentials) -> None:
     """Write the four files, all or none. Raises `Unusable`."""
+    from . import (  # bring cryptography, for which whoever only knows of these need not wait
+        certificates,
+        keys,
+        revocation,
+    )
+
     files.make_directory(directory)
     issued = credentials.issued
     with files.locked(directory):
@@ -61,16 +70,18 @@ def write_credentials(directory: Path, credentials: Credentials) -> None:
         )
 
 
-def read_credentials(directory: Path, passphrase: Passphrase = keys.no_passphrase) -> Credentials:
+def read_credentials(directory: Path, passphrase: Passphrase | None = None) -> Credentials:
     """What `write_credentials` wrote; without revocation lists where there is no file of them.
 
     Raises:
         Unusable: a file cannot be read, or the key does not fit the certificate.
     """
+    from . import certificates, keys, revocation  # as above
+
     if not directory.is_dir():
         raise Unusable(f"there is no directory {directory}; `meshproxy ca issue` makes one")
     with files.locked(directory):
-        key, _ = keys.read_key(directory / KEY, passphrase)
+        key, _ = keys.read_key(directory / KEY, passphrase or keys.no_passphrase)
         chain = certificates.read_certificates(directory / CHAIN)
         roots = certificates.read_certificates(directory / ROOTS)
         crls = revocation.read_crls(directory / CRLS) if (directory / CRLS).exists() else []
@@ -84,6 +95,8 @@ def read_credentials(directory: Path, passphrase: Passphrase = keys.no_passphras
 
 def show_in(context: ssl.SSLContext, credentials: Credentials) -> None:
     """Have a TLS context show these credentials to peers."""
+    from . import certificates, keys  # as above
+
     # OpenSSL's interface in Python takes files only. What lies there for a moment is encrypted.
     passphrase = secrets.token_bytes(32).hex()
     with tempfile.NamedTemporaryFile() as file:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
 
 from ..snapshot import Jwks, LocalJwks, RemoteJwks
-from .jwks import KeySet
 from .jwt import read_json
+
+if TYPE_CHECKING:
+    from .jwks import KeySet
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,8 @@ class GivenKeys(Keys):
     """Keys that are known from the start."""
 
     def __init__(self, source: LocalJwks) -> None:
+        from .jwks import KeySet  # brings pyjwt and cryptography, which only those wait for who have keys
+
         try:
             self.current = KeySet.parse(source.inline)
         except ValueError:
@@ -90,6 +95,8 @@ class FetchedKeys(Keys):
         return True
 
     async def _fetch(self) -> bool:
+        from .jwks import KeySet  # see GivenKeys
+
         source = self._source
         try:
             uri = await self._discover() if source.discovered else source.uri

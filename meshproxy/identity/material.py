@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from ..snapshot import DataSource, FileSource, SystemRoots, TlsCertificate, TrustedCa
-from . import certificates, files, keys, revocation
+from . import files
 from .errors import Unusable
-from .keys import PrivateKey
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from .keys import PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Authorities:
 
 def read_key_pair(source: TlsCertificate) -> KeyPair:
     """A certificate and its key. Raises `Unusable`: one cannot be read, or they do not fit."""
+    from . import certificates, keys  # bring cryptography, for which those who have no secrets need not wait
+
     chain = certificates.parse_certificates(_read(source.certificate_chain), where(source.certificate_chain))
     key = keys.parse_key(_read(source.private_key), where(source.private_key))
     if not keys.fits(key, chain[0].public_key()):
@@ -52,6 +57,8 @@ def read_key_pair(source: TlsCertificate) -> KeyPair:
 
 def read_authorities(source: TrustedCa, now: datetime) -> Authorities:
     """Authorities and their revocation lists. Raises `Unusable`, also when all of them have expired."""
+    from . import certificates, revocation  # as above
+
     crls = [] if source.crl is None else revocation.parse_crls(_read(source.crl), where(source.crl))
     if isinstance(source.trusted_ca, SystemRoots):
         return Authorities((), tuple(crls), system=True)
@@ -96,6 +103,10 @@ def _read(source: DataSource) -> bytes:
 
 def _subject(certificate: x509.Certificate) -> str:
     """Whom it is for, as people would say."""
+    from cryptography import x509
+
+    from . import certificates
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         told = [str(one.value) for one in names]

@@ -6,20 +6,20 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from ..snapshot import FilterChain, FilterChainMatch
 from ..telemetry.metrics import ListenerStats
 from .filter_chains import ChainIndex
-from .http.client_cert import client_cert_element
 from .http.connection_manager import ConnectionManager
 from .http.message import Connection
 from .tls.client_hello import ClientHello, HelloReader, NotTls, TooLong
-from .tls.contexts import asked_for
-from .tls.server import ServerTls, principal_names
 from .transport import LOST, Transport
+
+if TYPE_CHECKING:
+    from .tls.server import ServerTls
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +89,11 @@ class RunningChain:
         """The connection, secured if need be; None when nothing came of it."""
         if self.tls is None:
             return Arrival(transport, self.manager, Connection(*transport.addresses()), received)
+        # These bring cryptography, for which listeners without TLS need not wait.
+        from .http.client_cert import client_cert_element
+        from .tls.contexts import asked_for
+        from .tls.server import principal_names
+
         addresses = transport.addresses()
         secured = await self.tls.secure(transport, received, _HANDSHAKE_S)
         if secured is None:

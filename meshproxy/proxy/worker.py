@@ -12,10 +12,10 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
-from ..identity import Credentials, WorkloadIdentity
 from ..identity.issuers import Issuers
 from ..snapshot import (
     ANY_CONNECTION,
@@ -42,13 +42,15 @@ from .routing.access import guarded
 from .routing.actions import cluster_not_found, router
 from .tls.client import UpstreamTls
 from .tls.secrets import Secrets
-from .tls.server import ServerTls
 from .transport import BACKLOG, Transport, bind, listen
 from .upstream.cluster import Cluster
 from .upstream.dns import NameResolver
 from .upstream.forward_proxy import ForwardProxy
 from .upstream.health import HealthChecker
 from .upstream.retries import retrying
+
+if TYPE_CHECKING:
+    from ..identity import Credentials, WorkloadIdentity
 
 _log = logging.getLogger(__name__)
 
@@ -319,6 +321,8 @@ class Worker:
     ) -> RunningChain:
         tls = None
         if chain.tls is not None:
+            from .tls.server import ServerTls  # brings cryptography, for which listeners without TLS need not wait
+
             stats.tls = stats.tls or TlsStats()
             where = f"listener {listener.name}" + (f", {chain.name}" if chain.name else "")
             tls = ServerTls(chain.tls, self.secrets, stats.tls, where)

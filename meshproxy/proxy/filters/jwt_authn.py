@@ -18,15 +18,17 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from ...identity.issuers import Keys
-from ...identity.jwks import KeySet
 from ...identity.jwt import LEEWAY_S, Refusal, Token, TokenRefused, parse
 from ...snapshot import Jwks, JwtAuthentication, JwtProvider
 from ..http.failures import JWT_DENIED, Failure
 from ..http.message import Claims, Headers, Request, Response, Service, claim_at, header, name_of, remove_headers
+
+if TYPE_CHECKING:
+    from ...identity.jwks import KeySet
 
 Refuse = Callable[[Request, Failure], Awaitable[Response]]
 """Answers a request that a listener's own filter does not let pass."""

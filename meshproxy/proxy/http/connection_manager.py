@@ -12,16 +12,18 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ...snapshot import HttpConnectionManager
-from .client_cert import telling_client_cert
 from .departures import Departures
 from .failures import ABSOLUTE_PATH_REJECTED, INTERNAL_ERROR, UPGRADE_NOT_ALLOWED, Failure
 from .forwarded import at_edge, inside
 from .http1_codec import HeadLimits
 from .message import Request, Response, Service, name_of, set_header
 from .path import normalize
+
+if TYPE_CHECKING:
+    from .client_cert import Forwarding
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +56,7 @@ class ConnectionManager:
         self.draining = False
         """Every response is its connection's last."""
         self._router = router
-        self._forwarded = telling_client_cert(
-            config.forward_client_cert, at_edge if config.use_remote_address else inside
-        )
+        self._forwarded = _forwarding(config)
         self.finished = telemetry.request_finished
         """To be called when a request has been answered, or never will be."""
         self._telemetry = telemetry
@@ -112,6 +112,16 @@ class ConnectionManager:
                 headers[names.index(b"server")] = self._server
             case _:
                 set_header(headers, *self._server)
+
+
+def _forwarding(config: HttpConnectionManager) -> Forwarding:
+    """What of the client and of its certificate goes on to the server."""
+    forwarding = at_edge if config.use_remote_address else inside
+    if config.forward_client_cert == "SANITIZE":
+        return forwarding
+    from .client_cert import telling_client_cert  # brings cryptography, for which others need not wait
+
+    return telling_client_cert(config.forward_client_cert, forwarding)
 
 
 def _request_ids() -> Iterator[bytes]:

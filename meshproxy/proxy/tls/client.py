@@ -16,19 +16,20 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...identity.errors import IdentityError, Unusable
 from ...identity.material import Authorities
-from ...identity.peers import Peers
 from ...snapshot import UpstreamTlsContext
 from ..transport import Transport
-from .contexts import Current, client_context
 from .errors import TlsFailed, failed, no_secret, not_verified
 from .names import alternative_names, has_name, meets, server_name
 from .peer import shown_chain
 from .secrets import MissingSecret, Secrets
 from .transport import TlsTransport
+
+if TYPE_CHECKING:
+    from ...identity.peers import Peers
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class UpstreamTls:
     @classmethod
     def of(cls, config: UpstreamTlsContext, secrets: Secrets, where: str) -> UpstreamTls:
         """With what a proxy's secrets stand for. Raises `Unusable`: OpenSSL refuses it."""
+        from .contexts import Current, client_context  # bring cryptography, for which plain clusters need not wait
+
         common = config.common
         trusted = common.validation_context.trusted_ca if common.validation_context is not None else None
         try:
@@ -84,6 +87,8 @@ class UpstreamTls:
         authorities = self._roots()
         if self._peers is None or authorities is not self._authorities:
             self._authorities = authorities
+            from ...identity.peers import Peers  # as above
+
             self._peers = Peers(
                 roots=authorities.certificates,
                 crls=authorities.crls,
