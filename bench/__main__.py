@@ -8,6 +8,7 @@ from .commands.all import all
 from .commands.balancers import balancers
 from .commands.chaos import chaos
 from .commands.load import load
+from .commands.policies import policies
 from .commands.profile import profile
 from .commands.proxies import proxies
 from .commands.scale import scale
@@ -18,7 +19,7 @@ def main() -> None:
     """What does the proxy cost? Load, and comparisons with other proxies."""
 
 
-for command in (proxies, load, scale, chaos, profile, balancers, all):
+for command in (proxies, load, scale, policies, chaos, profile, balancers, all):
     main.add_command(command)
 
 if __name__ == "__main__":

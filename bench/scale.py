@@ -163,7 +163,7 @@ def measure(dimension: Dimension, python: Path, *, rounds: int, progress: Progre
         loads = [dimension.load(upstream.endpoints, size) for size in dimension.sizes]
         gateways, memory = [], []
         for size, load in zip(dimension.sizes, loads, strict=True):
-            gateways.append(stack.enter_context(_gateway(load, folder / f"{size}", python)))
+            gateways.append(stack.enter_context(running_gateway(load, folder / f"{size}", python)))
             stack.enter_context(_idle_connections(gateways[-1].port, load.idle))
             memory.append(memory_bytes(gateways[-1].process.pid))
             progress.advance(bar)
@@ -171,7 +171,7 @@ def measure(dimension: Dimension, python: Path, *, rounds: int, progress: Progre
         for number in range(rounds):
             for cost, gateway, load in zip(costs, gateways, loads, strict=True):
                 progress.update(bar, description=f"{dimension.name}: round {number + 1} of {rounds}")
-                cost.append(_cpu_us(gateway, load))
+                cost.append(cpu_us(gateway, load))
                 progress.advance(bar)
     points = zip(dimension.sizes, costs, memory, strict=True)
     return Growth(dimension, [Point(size, cost, held) for size, cost, held in points])
@@ -191,15 +191,18 @@ def start_times(python: Path, *, rounds: int, progress: Progress) -> list[float]
 
 
 @dataclass(frozen=True)
-class _Gateway:
+class RunningGateway:
+    """A gateway to be loaded."""
+
     process: Popen[bytes]
     port: int
 
 
 @contextmanager
-def _gateway(load: Load, folder: Path, python: Path) -> Iterator[_Gateway]:
+def running_gateway(load: Load, folder: Path, python: Path) -> Iterator[RunningGateway]:
+    """A gateway that is ready."""
     with _started(load.resources, folder, python) as (process, port, _):
-        yield _Gateway(process, port)
+        yield RunningGateway(process, port)
 
 
 @contextmanager
@@ -224,7 +227,8 @@ def _started(resources: list[Resource], folder: Path, python: Path) -> Iterator[
         yield process, port, time.perf_counter() - begun
 
 
-def _cpu_us(gateway: _Gateway, load: Load) -> float:
+def cpu_us(gateway: RunningGateway, load: Load) -> float:
+    """CPU microseconds a request, under load for a while."""
     before = cpu_time(gateway.process.pid)
     url = f"http://127.0.0.1:{gateway.port}{load.path}"
     # Spelled in any other way, wrk would send a Host of its own besides.

@@ -8,6 +8,7 @@ import click
 
 from .balancers import balancers
 from .options import python_option, resume_option
+from .policies import policies
 from .profile import profile
 from .proxies import proxies
 from .scale import scale
@@ -18,11 +19,11 @@ from .scale import scale
 @resume_option
 @click.pass_context
 def all(context: click.Context, python: Path | None, resume: bool) -> None:
-    """Run proxies, scale, balancers and profile, and put what they find into bench/README.md and bench/results/.
+    """Run all but load and chaos, and put what they find into bench/README.md and bench/results/.
 
     With --resume, go on where a run was broken off.
     """
     for command in (proxies, scale):
         context.invoke(command, python=python, kept=True, resume=resume)
-    for command in (balancers, profile):
+    for command in (policies, balancers, profile):
         context.invoke(command, python=python, kept=True)

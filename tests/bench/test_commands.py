@@ -113,3 +113,12 @@ def test_balancers_are_timed_by_the_interpreter_that_is_given(tmp_path: Path) ->
     rows = json.loads(file.read_text())["parts"]["balancers"]["data"]["rows"]
     assert {policy.split()[0] for policy, *_ in rows} >= {"ring", "Maglev"}
     assert all(chosen_us > 0 for *_, chosen_us in rows)
+
+
+def test_policies_are_compared_with_none(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    finished = bench("policies", "--rounds", "1", "--python", sys.executable, "--json", str(file))
+    assert finished.returncode == 0, finished.stderr
+    rounds = json.loads(file.read_text())["parts"]["policies"]["data"]["rounds"]
+    assert {len(figures) for figures in rounds.values()} == {1}
+    assert "retries with a time limit a try" in rounds

@@ -1,0 +1,46 @@
+"""`python -m bench policies`: what traffic policies cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .. import wrk
+from ..interpreter import description, interpreter
+from ..kept import Part, Place, written
+from ..policies import Costs, measure
+from ..processes import ended_by_signals
+from ..usage import Others
+from .options import console, disturbance, json_option, keep_option, progress_bar, python_option
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), default=8, show_default=True)
+@python_option
+@json_option
+@keep_option
+def policies(rounds: int, python: Path | None, json_file: Path | None, kept: bool) -> None:
+    """Tell what retries, timeouts, circuit breakers and outlier detection cost a request that goes well.
+
+    \b
+    Example:
+      python -m bench policies --rounds 12
+    """
+    wrk.require()
+    with console.status("preparing a Python that has meshproxy"):
+        python = interpreter(python)
+    others = Others()
+    with ended_by_signals(), progress_bar() as progress:
+        costs = measure(python, rounds=rounds, progress=progress)
+    about = f"meshproxy on {description(python)}; medians of {rounds} rounds."
+    part = Part(about, others.share(), costs.as_dict())
+    table = Costs.of(part.data).table()
+    console.print(table.rich())
+    disturbance(part.others)
+    parts = {"policies": part}
+    if json_file is not None:
+        json_file.write_text(written(parts))
+    if kept:
+        told = f"{about} Other programs took {part.others:.0%} of the machine."
+        Place("policies").keep(parts, f"{told}\n\n{table.markdown()}")
