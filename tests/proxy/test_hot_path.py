@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,7 @@ import trio
 import meshproxy
 from bench.meshes import GATEWAY_PORT, two_routes, write
 from meshproxy.mesh import build_mesh, gateway_snapshot
+from meshproxy.proxy.http.departures import Departures
 from meshproxy.proxy.transport import Transport
 from meshproxy.proxy.worker import Worker
 from meshproxy.resources import load
@@ -119,22 +120,29 @@ def _calls(lines: Sequence[str]) -> Counter[str]:
     return Counter(line.partition("(")[0] for line in lines)
 
 
-def _mesh(address: SocketAddress, folder: Path) -> Snapshot:
-    loaded = load([str(write(two_routes([str(address)]), folder / "mesh.yaml"))])
+def _mesh(address: SocketAddress, folder: Path, route: Mapping[str, Any] | None = None) -> Snapshot:
+    """The mesh that the benchmark compares; `route` is what each route says besides."""
+    *others, virtual_service = two_routes([str(address)])
+    for one in virtual_service["spec"]["http"]:
+        one |= route or {}
+    loaded = load([str(write([*others, virtual_service], folder / "mesh.yaml"))])
     return gateway_snapshot(build_mesh(loaded.resources), publish={GATEWAY_PORT: LOCALHOST})
 
 
 @asynccontextmanager
-async def served(folder: Path, **config: Any) -> AsyncIterator[trio.SocketStream]:
+async def served(
+    folder: Path, route: Mapping[str, Any] | None = None, **config: Any
+) -> AsyncIterator[trio.SocketStream]:
     """A connection to a gateway without an access log, over which requests have gone; `config` is of its clusters.
 
     It runs what the benchmark compares: a mesh, with all that Istio gives one that says nothing of it, retries above
     all.
     """
     async with answering() as address, trio.open_nursery() as nursery:
-        snapshot = _mesh(address, folder)
+        snapshot = _mesh(address, folder, route)
         clusters = tuple(replace(one, **config) for one in snapshot.clusters)
         worker = Worker(replace(snapshot, clusters=clusters))
+        worker._departures = Departures(patience_s=60)  # on a busy machine a request may take as long as one that hangs
         await nursery.start(worker.run)
         [listening] = worker.addresses.values()
         async with await trio.open_tcp_stream("127.0.0.1", listening.port) as client:
@@ -161,6 +169,26 @@ async def test_a_request_that_goes_well_costs_outlier_detection_one_call(tmp_pat
         return float(calls.functions)
 
     assert await functions(outlier_detection=OutlierDetection()) - await functions() == _REQUESTS
+
+
+@pytest.mark.parametrize(
+    "route",
+    [{"timeout": "15s"}, {"retries": {"attempts": 2, "perTryTimeout": "2s"}}],
+    ids=["of the request", "of a try"],
+)
+async def test_a_time_limit_that_is_kept_costs_seven_calls_and_no_coroutine(
+    tmp_path: Path, route: Mapping[str, Any]
+) -> None:
+    async def counted(route: Mapping[str, Any]) -> tuple[int, int]:
+        async with served(tmp_path, route) as client:
+            with _instrument(_Calls()) as calls:
+                await _gets(client, _REQUESTS)
+        return calls.functions, calls.coroutines
+
+    functions, coroutines = await counted({})
+    limited = await counted(route)
+
+    assert limited == (functions + 7 * _REQUESTS, coroutines)
 
 
 async def test_memory_that_a_request_takes_while_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
