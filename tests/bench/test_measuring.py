@@ -138,7 +138,7 @@ def test_a_section_of_the_page_is_replaced_and_nothing_else() -> None:
         replaced(page, "y", "new")
 
 
-@pytest.mark.parametrize("section", ["proxies", "scale", "profile", "chaos", "balancers"])
+@pytest.mark.parametrize("section", ["proxies", "scale", "profile", "chaos", "policies", "balancers"])
 def test_the_page_has_room_for_every_command_s_results(section: str) -> None:
     assert "kept" in replaced(README.read_text(), section, "kept")
 
