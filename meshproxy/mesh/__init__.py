@@ -11,6 +11,7 @@ The words of this package:
   one proxy sees of them.
 - `VirtualServices` and `MergedVirtualService` are the routing rules, names resolved and delegates merged.
 - `DestinationRules` are the policies and subsets, by longest match.
+- `PeerAuthentications` say which connections a workload takes; `Trust` is whose identities are the mesh's.
 - `HostMap` finds patterns of hosts, `covers` compares route matches, `Visibility` reads `exportTo`.
 
 Its rules: Istio decides what a resource means, down to names and defaults, and where this differs on purpose
@@ -22,21 +23,26 @@ from .analysis import analyse, remarks, sidecar_notes, sidecar_problems
 from .gateway import gateway_ports, gateway_snapshot
 from .http_options import HttpOptions
 from .mesh import Mesh, build_mesh
+from .mutual_tls import Trust, needs_of_identity
 from .names import ROOT_NAMESPACE
 from .sidecar import OutboundPolicy, UnknownWorkload, find_workload, sidecar_snapshot
+from .workloads import service_account_of
 
 __all__ = [
     "ROOT_NAMESPACE",
     "HttpOptions",
     "Mesh",
     "OutboundPolicy",
+    "Trust",
     "UnknownWorkload",
     "analyse",
     "build_mesh",
     "find_workload",
     "gateway_ports",
     "gateway_snapshot",
+    "needs_of_identity",
     "remarks",
+    "service_account_of",
     "sidecar_notes",
     "sidecar_problems",
     "sidecar_snapshot",

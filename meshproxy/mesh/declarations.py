@@ -39,6 +39,7 @@ def entry_services(entry: Resource[api.ServiceEntry], workloads: Workloads) -> I
     """The services that a ServiceEntry declares: one for each host."""
     spec = entry.spec
     resolution = _RESOLUTIONS.get(spec.resolution, "NONE")
+    external = spec.location != "MESH_INTERNAL"
     for host in map(str.lower, spec.hosts):
         servers = _entry_workloads(entry, host, resolution, workloads)
         yield Service(
@@ -47,6 +48,7 @@ def entry_services(entry: Resource[api.ServiceEntry], workloads: Workloads) -> I
             ports=tuple(ServicePort(port.number, port.name, (port.protocol or "").upper()) for port in spec.ports),
             resolution=resolution,
             endpoints={port.number: tuple(_entry_endpoint(server, port) for server in servers) for port in spec.ports},
+            mesh_external=external,
             visibility=Visibility.of(spec.export_to, entry.namespace),
             resource=entry,
             addresses=tuple(filter(is_ip_address, (_single_address(subnet) for subnet in spec.addresses))),
@@ -62,7 +64,7 @@ def _entry_workloads(
         return workloads.select(entry.namespace, spec.workload_selector.labels)
     if not spec.endpoints and resolution in ("DNS", "DNS_ROUND_ROBIN"):
         return [Workload(host)]
-    workloads_within = (Workload.of(one, namespace=entry.namespace) for one in spec.endpoints)
+    workloads_within = (workloads.workload(one, {}, entry.namespace) for one in spec.endpoints)
     return [workload for workload in workloads_within if workload.address]
 
 
@@ -84,6 +86,7 @@ def _endpoint(workload: Workload, port: int) -> ServiceEndpoint:
         workload.locality,
         workload.health_check,
         workload.service_account,
+        workload.mtls.at(port) if workload.mtls is not None else None,
     )
 
 

@@ -37,6 +37,7 @@ from .http_options import HttpOptions
 from .limits import Limit, Limits, at_gateways
 from .localities import Whereabouts
 from .mesh import Mesh
+from .mutual_tls import Trust, with_identity
 from .names import ROOT_NAMESPACE, with_port
 from .policy_targets import Target
 from .registry import selects
@@ -66,6 +67,7 @@ def gateway_snapshot(
     namespace: str = ROOT_NAMESPACE,
     publish: Mapping[int, SocketAddress] | None = None,
     locality: Locality = UNKNOWN_LOCALITY,
+    trust: Trust | None = None,
     **http: Unpack[HttpOptions],
 ) -> Snapshot:
     """What a gateway of `namespace` with the labels `selector` runs; without labels, all Gateways.
@@ -93,7 +95,7 @@ def gateway_snapshot(
         manager = HttpConnectionManager(routes, ext_authz=asked, jwt_authn=tokens, rbac=access, **http)
         listener = Listener(f"{bind}_{port}", address, (FilterChain(manager),))
         listeners.append(limits.on(listener))
-    return Snapshot(tuple(listeners), tuple(targets.clusters()))
+    return with_identity(Snapshot(tuple(listeners), tuple(targets.clusters())))
 
 
 def gateway_target(namespace: str, selector: Mapping[str, str] | None, gateways: Iterable[Resource[Gateway]]) -> Target:

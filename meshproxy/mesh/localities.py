@@ -82,7 +82,17 @@ def _ranked(endpoints: Iterable[ServiceEndpoint], rank: _Rank) -> tuple[Endpoint
     """Priorities are the ranks that there are, without gaps."""
     ranks = [(rank(endpoint), endpoint) for endpoint in endpoints]
     priorities = {rank: priority for priority, rank in enumerate(sorted({rank for rank, _ in ranks}))}
-    found = [Endpoint(one.address, one.weight, one.locality, priorities[rank], one.health_check) for rank, one in ranks]
+    found = [
+        Endpoint(
+            one.address,
+            one.weight,
+            one.locality,
+            priorities[rank],
+            one.health_check,
+            tls_mode="istio" if one.takes_mtls else "",
+        )
+        for rank, one in ranks
+    ]
     return tuple(sorted(found, key=lambda one: (one.priority, dataclasses.astuple(one.locality))))
 
 

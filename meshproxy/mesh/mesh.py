@@ -12,6 +12,7 @@ from ..resources import Resource
 from .declarations import Published, entry_services, kubernetes_service
 from .destination_rules import DestinationRules
 from .ordering import age
+from .peer_authentication import PeerAuthentications
 from .registry import Registry
 from .virtual_services import VirtualServices
 from .workload_groups import Groups, completed, groups_of
@@ -76,7 +77,12 @@ class Mesh:
     @cached_property
     def workloads(self) -> Workloads:
         """Workloads, to be found by their labels."""
-        return Workloads(self.of(api.WorkloadEntry), self.workload_groups)
+        return Workloads(self.of(api.WorkloadEntry), self.workload_groups, self.peer_authentications)
+
+    @cached_property
+    def peer_authentications(self) -> PeerAuthentications:
+        """PeerAuthentications, to be asked for what holds."""
+        return PeerAuthentications(self.of(api.PeerAuthentication))
 
     @cached_property
     def workload_groups(self) -> Groups:

@@ -19,6 +19,7 @@ from ..snapshot import UNKNOWN_LOCALITY, Address, HealthCheck, Locality
 from .hosts import HostMap, is_wildcard
 from .names import Visibility
 from .ordering import age
+from .peer_authentication import Mode
 
 Resolution = Literal["STATIC", "DNS", "DNS_ROUND_ROBIN", "NONE"]
 
@@ -53,7 +54,8 @@ _HTTP = _GRPC | {"", "HTTP", "HTTP2", "HTTP_PROXY"}
 class ServiceEndpoint:
     """One server behind one port of a service; `labels` are its workload's, for subsets to choose by.
 
-    `service_account` is its workload's, `NAMESPACE/ACCOUNT`, empty where nobody said.
+    `service_account` is its workload's, `NAMESPACE/ACCOUNT`, empty where nobody said. `mtls` is what its sidecar takes
+    there; None where it has none that is known of.
     """
 
     address: Address
@@ -62,6 +64,12 @@ class ServiceEndpoint:
     locality: Locality = UNKNOWN_LOCALITY
     health_check: HealthCheck | None = None
     service_account: str = ""
+    mtls: Mode | None = None
+
+    @property
+    def takes_mtls(self) -> bool:
+        """Whether it takes mutual TLS from the workloads of the mesh."""
+        return self.mtls in ("PERMISSIVE", "STRICT")
 
 
 Endpoints = Mapping[int, tuple[ServiceEndpoint, ...]]
@@ -87,6 +95,7 @@ class Service:
     external_name: str | None = None
     addresses: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
+    mesh_external: bool = False
 
     def __repr__(self) -> str:
         return f"<Service {self.hostname} of {self.resource.id}, ports {[port.number for port in self.ports]}>"

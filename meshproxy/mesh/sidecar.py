@@ -49,6 +49,7 @@ from .inbound import inbound_cluster, inbound_ports, inbound_routes, served_port
 from .limits import at_inbound, at_outbound
 from .localities import Whereabouts
 from .mesh import Mesh
+from .mutual_tls import Trust, inbound_chains, with_identity
 from .outbound import considered_outbound, outbound_virtual_hosts
 from .policy_targets import Target
 from .routes import ConsideredRoute
@@ -85,19 +86,22 @@ def sidecar_snapshot(
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy = "ALLOW_ANY",
     locality: Locality | None = None,
+    trust: Trust | None = None,
     **http: Unpack[HttpOptions],
 ) -> Snapshot:
     """What the sidecar of a workload runs.
 
     It listens at the workload's address, on the port behind each HTTP port of the services that select it, for
     requests to the app at `app`; and at `outbound` for the app's own requests. `outbound_policy` decides about those
-    for hosts that no resource names; `locality` is where it runs, if not where the workload says. `sidecar_problems`
-    finds the addresses that cannot be.
+    for hosts that no resource names; `locality` is where it runs, if not where the workload says. `trust` is whose
+    identities it believes, where it has one itself. `sidecar_problems` finds the addresses that cannot be.
     """
     targets = _targets(mesh, workload, locality)
+    accepted = mesh.peer_authentications.of(workload.namespace, _labels(workload))
     outward = at_outbound(mesh.traffic_limits, workload.namespace)
     inward = at_inbound(mesh.traffic_limits, workload.namespace, _labels(workload))
-    listeners = [outward.on(_listener(outbound, _outbound_routes(mesh, workload, targets, outbound_policy), http))]
+    manager = _manager(_outbound_routes(mesh, workload, targets, outbound_policy), http)
+    listeners = [outward.on(_listener(outbound, (FilterChain(manager),)))]
     app_clusters = []
     served = served_ports(mesh, workload)
     itself = Workload.of(workload.spec, workload.labels)
@@ -109,13 +113,14 @@ def sidecar_snapshot(
         target = inbound_target(mesh, workload, number)
         access, tokens = rbac_filters(mesh, target, number), jwt_authentication(mesh, target)
         asked = ext_authz(mesh, target, number, targets)
-        listener = _listener(address, inbound_routes(number, inbound), http, asked, tokens, access)
-        listeners.append(inward.on(listener))
+        manager = _manager(inbound_routes(number, inbound), http, asked, tokens, access)
+        chains = inbound_chains(accepted.at(number), manager, trust, accepted.origin(number))
+        listeners.append(inward.on(_listener(address, chains)))
         app_clusters.append(inbound_cluster(number, inbound, app, mesh.destination_rules, check))
     clusters = list(targets.clusters())
     if outbound_policy == "ALLOW_ANY":
         clusters.append(Cluster(PASSTHROUGH_CLUSTER, (), type="DYNAMIC_FORWARD_PROXY"))
-    return Snapshot(tuple(listeners), (*clusters, *app_clusters))
+    return with_identity(Snapshot(tuple(listeners), (*clusters, *app_clusters)))
 
 
 def considered_by_sidecar(mesh: Mesh, workload: Resource[WorkloadEntry], host: str, port: int) -> list[ConsideredRoute]:
@@ -141,18 +146,20 @@ def inbound_target(mesh: Mesh, workload: Resource[WorkloadEntry], port: int) -> 
     return Target(workload.namespace, (_labels(workload),), services)
 
 
-def _listener(
-    address: SocketAddress,
+def _manager(
     routes: RouteConfiguration,
     http: HttpOptions,
     asked: ExtAuthz | None = None,
     tokens: JwtAuthentication | None = None,
     access: tuple[RbacFilter, ...] = (),
-) -> Listener:
-    manager = HttpConnectionManager(
+) -> HttpConnectionManager:
+    return HttpConnectionManager(
         routes, use_remote_address=False, ext_authz=asked, jwt_authn=tokens, rbac=access, **http
     )
-    return Listener(f"{address.host}_{address.port}", address, (FilterChain(manager),))
+
+
+def _listener(address: SocketAddress, chains: tuple[FilterChain, ...]) -> Listener:
+    return Listener(f"{address.host}_{address.port}", address, chains)
 
 
 def _outbound_routes(

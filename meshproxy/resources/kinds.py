@@ -71,13 +71,7 @@ KINDS = {
         Kind("ProxyConfig", NETWORKING, ("v1beta1",), ProxyConfig, not_yet="settings of proxies"),
         Kind("AuthorizationPolicy", SECURITY, _SECURITY_VERSIONS, AuthorizationPolicy),
         Kind("RequestAuthentication", SECURITY, _SECURITY_VERSIONS, RequestAuthentication),
-        Kind(
-            "PeerAuthentication",
-            SECURITY,
-            _SECURITY_VERSIONS,
-            PeerAuthentication,
-            not_yet="mutual TLS in the mesh; the policy is NOT enforced",
-        ),
+        Kind("PeerAuthentication", SECURITY, _SECURITY_VERSIONS, PeerAuthentication),
         Kind(
             "Telemetry",
             TELEMETRY,

@@ -265,17 +265,36 @@ def _one_target(policy: AuthorizationPolicy | RequestAuthentication) -> Iterator
 
 
 class MutualTLS(Model):
-    """Whether callers have to present a certificate of the mesh. UNSET inherits."""
+    """Whether callers have to present a certificate of the mesh. UNSET, or none, inherits."""
 
     mode: MutualTLSMode | None = None
 
 
-class PeerAuthentication(Model):
-    """Which connections a workload takes: plain, mutual TLS, or both; by port where they differ."""
+def workload_port_error(port: str) -> str | None:
+    """Why the text is not the number of a port that a workload can listen on."""
+    if port.isascii() and port.isdigit() and 0 < int(port) <= 65535:
+        return None
+    return f"{port!r} is not a workload's port; write its number, from 1 to 65535"
+
+
+class PeerAuthentication(Ruled):
+    """Which connections a workload takes: plain, mutual TLS, or both; by port where they differ.
+
+    The ports are the workload's own, not those of the services that lead to it.
+    """
 
     selector: WorkloadLabels | None = None
     mtls: MutualTLS | None = None
-    port_level_mtls: dict[str, MutualTLS] = Field(default_factory=dict)
+    port_level_mtls: dict[Annotated[str, checked(workload_port_error)], MutualTLS] = Field(default_factory=dict)
+
+    def broken_rules(self) -> Iterator[Wrong]:
+        if self.port_level_mtls and not (self.selector and self.selector.match_labels):
+            yield (
+                ("portLevelMtls",),
+                "is for the workloads that a selector names; give selector.matchLabels, or only mtls for all",
+            )
+        elif "port_level_mtls" in self.model_fields_set and not self.port_level_mtls:
+            yield ("portLevelMtls",), "names no port; name one, or remove it"
 
 
 HeaderName = Annotated[str, checked(limited_header_error), AfterValidator(str.lower)]

@@ -206,11 +206,6 @@ def test_a_kind_that_is_not_supported_yet_is_skipped_with_a_note_that_names_it(r
     assert note.message.startswith(f"{kind}/a.n is skipped; not supported yet: ")
 
 
-def test_the_note_about_a_security_policy_says_that_it_is_not_enforced(read: Reader) -> None:
-    [note] = read("{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: a}}").notes
-    assert "the policy is NOT enforced" in note.message
-
-
 @pytest.mark.parametrize(
     ("head", "path", "message"),
     [

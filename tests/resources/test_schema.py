@@ -169,7 +169,7 @@ def _resolved(schema: Node, node: Node) -> Generator[Node, None, Node]:
         "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: s}, spec: {template: {}}}",
         "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g}, spec: {listeners: []}}",
         "{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: e}, spec: {}}",
-        "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: a}}",
+        "{apiVersion: telemetry.istio.io/v1, kind: Telemetry, metadata: {name: a}}",
         "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap}]}",
         "{apiVersion: networking.istio.io/v1, kind: WorkloadEntryList, items: []}",
         "{apiVersion: v1, kind: Service, metadata: {name: s, labels: null, zone: z}, spec: {ports: [{port: 1}]}}",

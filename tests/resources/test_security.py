@@ -124,6 +124,33 @@ def test_such_a_jwt_rule_is_refused(complaints: Complaints, spec: str, path: str
     assert message in told
 
 
+@pytest.mark.parametrize(
+    ("spec", "path", "message"),
+    [
+        ("{mtls: {mode: STRIKT}}", "mtls.mode", "STRICT"),
+        ("{portLevelMtls: {8080: {mode: STRICT}}}", "portLevelMtls", "is for the workloads that a selector names"),
+        (
+            "{selector: {matchLabels: {}}, portLevelMtls: {8080: {mode: STRICT}}}",
+            "portLevelMtls",
+            "is for the workloads that a selector names",
+        ),
+        ("{selector: {matchLabels: {app: a}}, portLevelMtls: {}}", "portLevelMtls", "names no port"),
+        *(
+            (
+                f"{{selector: {{matchLabels: {{app: a}}}}, portLevelMtls: {{{port}: {{}}}}}}",
+                f'portLevelMtls["{port}"]',
+                "not",
+            )
+            for port in (0, 65536, -1)
+        ),
+    ],
+)
+def test_such_a_peer_authentication_is_refused(complaints: Complaints, spec: str, path: str, message: str) -> None:
+    [(found, told)] = complaints("PeerAuthentication", spec)
+    assert found == path
+    assert message in told
+
+
 def test_a_secret_in_a_key_set_is_in_no_message(complaints: Complaints) -> None:
     [(_, told)] = complaints("RequestAuthentication", "{jwtRules: [{issuer: me, jwks: 'hush'}]}")
     assert "hush" not in told

@@ -33,6 +33,7 @@ from . import (
     headers,
     health,
     limits,
+    mutual_tls,
     providers,
     services,
     shadowing,
@@ -75,6 +76,9 @@ CHECKS: tuple[Check, ...] = (
     providers.unknown_services,
     providers.unknown_providers,
     providers.several_providers,
+    mutual_tls.useless_peer_authentications,
+    mutual_tls.unknown_ports,
+    mutual_tls.refused_by_strict,
 )
 
 
@@ -85,6 +89,8 @@ def remarks(mesh: Mesh) -> tuple[Note, ...]:
         *contradictions.contradictions(mesh),
         *health.idle_outlier_detection(mesh),
         *health.idle_probes(mesh),
+        *mutual_tls.overlapping_peer_authentications(mesh),
+        *mutual_tls.unreachable_workloads(mesh),
     )
     return tuple(sorted(set(found)))
 
