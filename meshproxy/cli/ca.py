@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
-import os
 import signal
 import socket
 import sys
@@ -25,14 +24,13 @@ from ..identity.errors import IdentityError, Unusable
 from ..identity.keys import KeyType
 from ..identity.server import CaServer
 from ..identity.spiffe import SpiffeId
-from ..mesh import UnknownWorkload, find_workload
+from ..mesh import UnknownWorkload, find_workload, service_account_of
 from ..resources import DEFAULT_NAMESPACE
 from ..snapshot import SocketAddress
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, read
-from .parameters import Address, Duration
+from .keys import File, Lifetime, Passphrase, passphrase_file_option
+from .parameters import Address
 from .serving import fail, prepare
-
-_PASSPHRASE_VARIABLE = "MESHPROXY_CA_PASSPHRASE"
 
 
 class _Ca(click.Group):
@@ -47,71 +45,8 @@ class _Ca(click.Group):
             fail(str(error), EXIT_PROBLEMS)
 
 
-class File(click.ParamType[Path]):
-    """A path; whoever opens it says what is wrong with it."""
-
-    name = "file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return Path(value)
-
-
-class Lifetime(Duration):
-    """A duration that is not zero."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = super().convert(value, param, ctx)
-        if seconds < 1:
-            self.fail(f"{value!r} is less than a second; give a time such as 24h", param, ctx)
-        return seconds
-
-
-class Passphrase:
-    """Where passphrases come from: a file, the environment, or a person at the terminal. Never the command line."""
-
-    def __init__(self, file: Path | None, *, ask: bool = True) -> None:
-        self._file = file
-        self._ask = ask
-
-    @property
-    def given(self) -> bool:
-        return self._file is not None or bool(os.environ.get(_PASSPHRASE_VARIABLE))
-
-    def __call__(self, key: Path) -> bytes:
-        """The passphrase of a key that is encrypted. Raises `Unusable`."""
-        if self.given:
-            return self.new()
-        if self._ask and sys.stdin.isatty():
-            return str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)).encode()
-        raise Unusable(
-            f"the key {key} is encrypted: give its passphrase by --passphrase-file or in {_PASSPHRASE_VARIABLE}"
-        )
-
-    def new(self) -> bytes:
-        """A passphrase for keys that are about to be made. Raises `Unusable`."""
-        if self._file is not None:
-            try:
-                passphrase = self._file.read_bytes().rstrip(b"\r\n")
-            except OSError as error:
-                raise Unusable(f"cannot read {self._file}: {error.strerror}") from error
-            if not passphrase:
-                raise Unusable(f"the passphrase file {self._file} is empty")
-            return passphrase
-        if self.given:
-            return os.environ[_PASSPHRASE_VARIABLE].encode()
-        if sys.stdin.isatty():
-            prompt = "Passphrase for the new keys"
-            return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True, err=True)).encode()
-        raise Unusable(f"there is no terminal to ask at: use --passphrase-file or {_PASSPHRASE_VARIABLE}")
-
-
 _dir = click.option(
     "--dir", "directory", type=File(), default="certs", show_default=True, help="Where the CA keeps its files."
-)
-_passphrase_file = click.option(
-    "--passphrase-file",
-    type=File(),
-    help=f"A file with the passphrase of the CA's keys; {_PASSPHRASE_VARIABLE} in the environment does as well.",
 )
 _root_cert = click.option("--root-cert", type=File(), metavar="FILE", help="The certificate of a root of your own.")
 _root_key = click.option("--root-key", type=File(), metavar="FILE", help="Its key; it is used, and not copied.")
@@ -143,7 +78,7 @@ def ca() -> None:
 @_root_cert
 @_root_key
 @click.option("--encrypt", is_flag=True, help="Encrypt the keys, as a passphrase file or variable does too.")
-@_passphrase_file
+@passphrase_file_option
 def init(
     directory: Path,
     trust_domain: str,
@@ -173,7 +108,7 @@ def init(
 @_resources
 @click.option("--ttl", type=Lifetime(), default="24h", show_default=True, help="How long the certificate is good for.")
 @click.option("--out", type=File(), metavar="DIR", help="Where to write; workloads/ in the CA's directory otherwise.")
-@_passphrase_file
+@passphrase_file_option
 def issue(
     workload: str,
     directory: Path,
@@ -200,7 +135,7 @@ def issue(
 @click.argument("files", nargs=-1, type=File(), metavar="[FILE]...")
 @_dir
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array, for programs.")
-@_passphrase_file
+@passphrase_file_option
 def show(files: tuple[Path, ...], directory: Path, as_json: bool, passphrase_file: Path | None) -> None:
     """Tell what certificates say, and what is wrong with them; without FILE those of the CA.
 
@@ -229,7 +164,7 @@ def show(files: tuple[Path, ...], directory: Path, as_json: bool, passphrase_fil
 @_root_cert
 @_root_key
 @click.option("--current-root-key", type=File(), metavar="FILE", help="The present root's key, if kept elsewhere.")
-@_passphrase_file
+@passphrase_file_option
 def rotate(
     directory: Path,
     root: bool,
@@ -268,7 +203,7 @@ def rotate(
 @ca.command()
 @click.argument("certificate", metavar="SERIAL|FILE")
 @_dir
-@_passphrase_file
+@passphrase_file_option
 def revoke(certificate: str, directory: Path, passphrase_file: Path | None) -> None:
     """Revoke a workload's certificate before its time is over."""
     path = Path(certificate)
@@ -282,7 +217,7 @@ def revoke(certificate: str, directory: Path, passphrase_file: Path | None) -> N
 @_dir
 @_resources
 @click.option("--ttl", type=Lifetime(), default="1h", show_default=True, help="How long the token may be used.")
-@_passphrase_file
+@passphrase_file_option
 def token(workload: str, directory: Path, paths: tuple[str, ...], ttl: float, passphrase_file: Path | None) -> None:
     """Make a join token, which admits a workload on another machine to `ca serve`, once. Written to stdout."""
     opened = Authority(directory, Passphrase(passphrase_file))
@@ -300,7 +235,7 @@ def token(workload: str, directory: Path, paths: tuple[str, ...], ttl: float, pa
 @click.option(
     "--ttl", type=Lifetime(), default="24h", show_default=True, help="How long the certificates are good for."
 )
-@_passphrase_file
+@passphrase_file_option
 def serve(
     directory: Path, listen: SocketAddress, names: tuple[str, ...], ttl: float, passphrase_file: Path | None
 ) -> None:
@@ -355,8 +290,7 @@ def _identity(workload: str, trust_domain: str, paths: tuple[str, ...]) -> Spiff
             return spiffe.parse(workload)
         if paths:
             entry = find_workload(read(paths).mesh, workload)
-            # Kubernetes' own for whoever names none.
-            return spiffe.of_service_account(trust_domain, entry.namespace, entry.spec.service_account or "default")
+            return spiffe.of_service_account(trust_domain, *service_account_of(entry))
         # A service account may have dots in its name, a namespace may not.
         name, dot, namespace = workload.rpartition(".")
         account, namespace = (name, namespace) if dot else (workload, DEFAULT_NAMESPACE)

@@ -7,12 +7,16 @@ from typing import Any
 
 import click
 
-from ..mesh import gateway_ports, gateway_snapshot
+from ..mesh import Trust, gateway_ports, gateway_snapshot
 from ..proxy.worker import Worker
 from ..snapshot import UNKNOWN_LOCALITY, Locality, Snapshot, SocketAddress
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, locality_option, namespace_option, read
+from .identity import ca_options, identified, identity_options, open_ca
 from .parameters import Labels, Publish
 from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
+
+GATEWAY_SERVICE_ACCOUNT = "istio-ingressgateway-service-account"
+"""What Istio calls that of its ingress gateway."""
 
 
 @click.command()
@@ -27,6 +31,13 @@ from .serving import fail, open_access_log, prepare, refuse_problems, serve, ser
 @click.option(
     "--publish", type=Publish(), multiple=True, help="Listen for a Gateway's port on another local one. Repeatable."
 )
+@click.option(
+    "--service-account",
+    default=GATEWAY_SERVICE_ACCOUNT,
+    show_default=True,
+    help="Who the gateway is in the mesh, together with --namespace, where there is a CA.",
+)
+@identity_options
 @serving_options
 def run(
     paths: tuple[str, ...],
@@ -34,6 +45,7 @@ def run(
     namespace: str,
     locality: Locality | None,
     publish: tuple[tuple[int, SocketAddress], ...],
+    service_account: str,
     admin: SocketAddress | None,
     access_log: str | None,
     drain_time: float,
@@ -48,9 +60,12 @@ def run(
       meshproxy run -f policies/quickstart --publish 80:8080 --admin 127.0.0.1:15000
     """
     prepare()
-    snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http)
+    ca = open_ca(ca_options(http))
+    trust = ca.trust if ca is not None else None
+    snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http, trust)
+    identity = identified(ca, snapshot, namespace, service_account)
     with open_access_log(access_log or "-") as log:
-        sys.exit(serve(Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time)))
+        sys.exit(serve(Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, identity=identity)))
 
 
 def gateway(
@@ -60,6 +75,7 @@ def gateway(
     locality: Locality | None,
     publish: tuple[tuple[int, SocketAddress], ...],
     http: dict[str, Any],
+    trust: Trust | None = None,
 ) -> Snapshot:
     """The snapshot that these options ask for. Exits, and says why, where there is none."""
     refuse_problems(configuration)
@@ -74,6 +90,7 @@ def gateway(
         namespace=namespace,
         publish=dict(publish),
         locality=locality or UNKNOWN_LOCALITY,
+        trust=trust,
         **http,
     )
 

@@ -9,8 +9,10 @@ import click
 
 from ..mesh import (
     OutboundPolicy,
+    Trust,
     UnknownWorkload,
     find_workload,
+    service_account_of,
     sidecar_notes,
     sidecar_problems,
     sidecar_snapshot,
@@ -19,6 +21,7 @@ from ..proxy.worker import Worker
 from ..snapshot import Locality, Snapshot, SocketAddress
 from . import app as apps
 from .configuration import EXIT_PROBLEMS, Configuration, locality_option, read
+from .identity import ca_options, identified, identity_options, open_ca
 from .parameters import Address, AppAddress
 from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
 
@@ -44,6 +47,7 @@ from .serving import fail, open_access_log, prepare, refuse_problems, serve, ser
     help="What happens to requests for hosts that no resource names: passed on, or refused.",
 )
 @locality_option
+@identity_options
 @serving_options
 @click.argument("command", nargs=-1, metavar="[-- CMD ...]")
 def sidecar(
@@ -71,10 +75,21 @@ def sidecar(
         python -m http.server 9001
     """
     prepare()
-    snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, locality, http)
+    ca = open_ca(ca_options(http))
+    configuration = read(paths)
+    trust = ca.trust if ca is not None else None
+    snapshot = sidecar_of(configuration, workload, app, outbound, outbound_policy, locality, http, trust)
+    identity = identified(ca, snapshot, *service_account_of(find_workload(configuration.mesh, workload)))
     probe = apps.AppProbe(app)
     with open_access_log(access_log or ("off" if command else "-")) as log:
-        worker = Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, trouble=lambda: probe.trouble)
+        worker = Worker(
+            snapshot,
+            admin=admin,
+            access_log=log,
+            drain_time_s=drain_time,
+            trouble=lambda: probe.trouble,
+            identity=identity,
+        )
         child = None
         if command:
             # The outbound listener is the first; its port may be whatever was free.
@@ -91,6 +106,7 @@ def sidecar_of(
     outbound_policy: OutboundPolicy,
     locality: Locality | None,
     http: dict[str, Any],
+    trust: Trust | None = None,
 ) -> Snapshot:
     """The snapshot that these options ask for. Exits, and says why, where there is none."""
     try:
@@ -111,5 +127,6 @@ def sidecar_of(
         outbound=outbound,
         outbound_policy=outbound_policy,
         locality=locality,
+        trust=trust,
         **http,
     )

@@ -1,0 +1,232 @@
+"""The options by which a serving command gets its identity: which CA issues it, and how it is asked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import click
+from cryptography import x509
+
+from ..identity import (
+    Authority,
+    IdentityError,
+    RemoteCa,
+    Unusable,
+    WorkloadIdentity,
+    certificates,
+    files,
+    local_ca,
+    spiffe,
+    trusted_by,
+)
+from ..identity.protocol import DEFAULT_PORT
+from ..identity.spiffe import SpiffeId
+from ..mesh import Trust, needs_of_identity
+from ..mesh.names import TRUST_DOMAIN
+from ..snapshot import Snapshot
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE
+from .keys import File, Lifetime, Passphrase, passphrase_file_option
+from .serving import fail
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+_MAX_TOKEN = 4096
+
+
+@dataclass(frozen=True)
+class RemoteAddress:
+    """Where `meshproxy ca serve` is."""
+
+    host: str
+    port: int
+
+
+class CaLocation(click.ParamType[Path | RemoteAddress]):
+    """The directory of a CA, or the URL of one that is served."""
+
+    name = "dir|https://host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | RemoteAddress:
+        text = str(value)
+        scheme, colon, _ = text.partition("://")
+        if not colon:
+            return Path(text)
+        try:
+            parts = urlsplit(text)
+            if scheme.lower() == "https" and parts.hostname and parts.path in ("", "/") and not parts.query:
+                return RemoteAddress(parts.hostname, parts.port or DEFAULT_PORT)
+        except ValueError:
+            pass
+        self.fail(f"{text!r} is not where a CA is; write certs/, or https://ca.example.com:15012", param, ctx)
+
+
+@dataclass(frozen=True)
+class CaOptions:
+    """What a person said of the CA. `location` is None where there is none."""
+
+    location: Path | RemoteAddress | None
+    join_token_file: Path | None
+    ca_root: Path | None
+    credentials: Path | None
+    trust_domain: str | None
+    trust_domain_aliases: tuple[str, ...]
+    certificate_ttl_s: float
+    passphrase_file: Path | None
+
+
+_OPTIONS = (
+    click.option(
+        "--ca",
+        type=CaLocation(),
+        help="The CA that says who this proxy is: its directory, or the URL of `meshproxy ca serve`.",
+    ),
+    click.option(
+        "--join-token-file", type=File(), help="A file with the join token by which a CA elsewhere admits this proxy."
+    ),
+    click.option("--ca-root", type=File(), help="The root certificates by which a CA elsewhere is known."),
+    click.option(
+        "--credentials",
+        type=File(),
+        metavar="DIR",
+        help="Where to keep key and certificate, so that a restart needs no other join token.",
+    ),
+    click.option(
+        "--trust-domain",
+        help="The mesh's trust domain, where the CA's certificates do not say: cluster.local if not told.",
+    ),
+    click.option(
+        "--trust-domain-alias",
+        "trust_domain_aliases",
+        multiple=True,
+        help="Another name of the trust domain, whose identities are believed as well. Repeatable.",
+    ),
+    click.option(
+        "--certificate-ttl",
+        "certificate_ttl_s",
+        type=Lifetime(),
+        default="24h",
+        show_default=True,
+        help="How long a certificate of a CA in a directory is good for; it is renewed at half of that.",
+    ),
+    passphrase_file_option,
+)
+
+
+def identity_options(command: Command) -> Command:
+    """The options of every command that has an identity; `ca_options` takes them out of what click hands over."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def ca_options(given: dict[str, Any]) -> CaOptions:
+    """What of a command's options is about the CA, taken out of them. Exits where it makes no sense."""
+    location = given.pop("ca")
+    options = CaOptions(
+        location, **{name: given.pop(name) for name in list(CaOptions.__annotations__) if name != "location"}
+    )
+    for alias in (*options.trust_domain_aliases, *filter(None, [options.trust_domain])):
+        if (error := spiffe.trust_domain_error(alias)) is not None:
+            raise click.UsageError(error)
+    elsewhere = isinstance(location, RemoteAddress)
+    if elsewhere and options.ca_root is None:
+        raise click.UsageError("a CA elsewhere is known by its root certificate: give it by --ca-root")
+    for name, value in (("--join-token-file", options.join_token_file), ("--ca-root", options.ca_root)):
+        if value is not None and not elsewhere:
+            raise click.UsageError(f"{name} is for a CA elsewhere: --ca https://HOST:{DEFAULT_PORT}")
+    if location is None and options.credentials is not None:
+        raise click.UsageError("--credentials keeps what a CA has issued: say which, by --ca")
+    return options
+
+
+@dataclass(frozen=True)
+class Ca:
+    """A CA that was found, and whose identities it is for."""
+
+    trust: Trust
+    identify: Callable[[SpiffeId], WorkloadIdentity]
+
+
+def open_ca(options: CaOptions) -> Ca | None:
+    """The CA that the options name; None if they name none. Exits, and says why, where it cannot be used."""
+    try:
+        match options.location:
+            case None:
+                return None
+            case Path() as directory:
+                return _local(directory, options)
+            case address:
+                return _remote(address, options)
+    except IdentityError as error:
+        no_identity(error)
+
+
+def no_identity(error: IdentityError) -> NoReturn:
+    """Say why there is no identity, and exit: nothing is served without the one that was asked for."""
+    fail(f"no identity: {error}", EXIT_UNUSABLE if isinstance(error, Unusable) else EXIT_PROBLEMS)
+
+
+def identified(ca: Ca | None, snapshot: Snapshot, namespace: str, service_account: str) -> WorkloadIdentity | None:
+    """The identity of a proxy that runs `snapshot`, by its service account; None without a CA.
+
+    Exits, and says why, where the snapshot has no use without one: plain text takes the place of nothing.
+    """
+    if ca is None:
+        needs = list(needs_of_identity(snapshot))
+        if needs:
+            fail(f"no identity: {needs[0]}; say which CA gives one, by --ca", EXIT_PROBLEMS)
+        return None
+    try:
+        return ca.identify(spiffe.of_service_account(ca.trust.domain, namespace, service_account))
+    except ValueError as error:
+        fail(f"no identity: {error}", EXIT_PROBLEMS)
+
+
+def _local(directory: Path, options: CaOptions) -> Ca:
+    authority = Authority(directory, Passphrase(options.passphrase_file))
+    domain = authority.trust_domain
+    if options.trust_domain not in (None, domain):
+        raise click.UsageError(f"--trust-domain {options.trust_domain}: the CA in {directory} is that of {domain}")
+    sign = local_ca(authority, _now, timedelta(seconds=options.certificate_ttl_s))
+    return Ca(
+        Trust(domain, options.trust_domain_aliases),
+        lambda id: WorkloadIdentity(
+            sign, id, clock=_now, chance=random.random, trusted=trusted_by(authority), kept=options.credentials
+        ),
+    )
+
+
+def _remote(address: RemoteAddress, options: CaOptions) -> Ca:
+    assert options.ca_root is not None
+    roots = tuple(certificates.read_certificates(options.ca_root))
+    domain = options.trust_domain or _trust_domain_of(roots) or TRUST_DOMAIN
+    token = _join_token(options.join_token_file) if options.join_token_file is not None else None
+    ca = RemoteCa(address.host, domain, roots, address.port, token)
+    return Ca(
+        Trust(domain, options.trust_domain_aliases),
+        lambda id: WorkloadIdentity(ca, id, clock=_now, chance=random.random, kept=options.credentials),
+    )
+
+
+def _trust_domain_of(roots: tuple[x509.Certificate, ...]) -> str | None:
+    try:
+        return certificates.spiffe_id(roots[0]).trust_domain
+    except ValueError:
+        return None  # a root that somebody brought need not say
+
+
+def _join_token(path: Path) -> str:
+    token = files.read(path)[:_MAX_TOKEN].decode("ascii", "replace").strip()
+    if not token or not token.isprintable() or " " in token:
+        raise Unusable(f"{path} holds no join token; `meshproxy ca token` makes one, and writes it alone to its output")
+    return token
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
