@@ -21,7 +21,7 @@ from ..snapshot import (
     RingHash,
 )
 from .fields import UINT32_MAX, Inexpressible, Message, address, duration, is_ip_address, limit, typed
-from .health import error_matcher, health_check_config, health_checks, outlier_detection
+from .health import PROBE, error_matcher, health_check_config, health_checks, outlier_detection, probe_socket
 from .tls import by_request, tls_mode, transport_sockets
 
 _DNS_REFRESH = "5s"  # as often as we look names up
@@ -31,6 +31,7 @@ _FORWARDED_TO_MAX_HOSTS = 1024
 
 def cluster(config: Cluster, dns_cache: Message | None) -> Message:
     """`config.cluster.v3.Cluster`. `dns_cache` is the one that the listeners' forward proxies use, if there is any."""
+    probes = probe_socket(config)
     return {
         "name": config.name,
         **_discovery(config, dns_cache),
@@ -39,7 +40,7 @@ def cluster(config: Cluster, dns_cache: Message | None) -> Message:
         "circuit_breakers": {"thresholds": [_thresholds(config.circuit_breakers)]},
         **outlier_detection(config),
         **health_checks(config),
-        **transport_sockets(config),
+        **transport_sockets(config, {"match": PROBE, "transport_socket": probes} if probes else {}),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",

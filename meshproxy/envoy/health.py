@@ -12,8 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..snapshot import Cluster, Endpoint, ExecProbe, HealthCheck, HttpProbe, OutlierDetection, Pipe, SocketAddress
+from ..snapshot import (
+    Cluster,
+    Endpoint,
+    Exact,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
+    OutlierDetection,
+    Pipe,
+    SocketAddress,
+    UpstreamTlsContext,
+)
 from .fields import Inexpressible, Message, address, duration, is_ip_address
+from .tls import RAW_BUFFER, upstream_tls_context
 
 _ANYWHERE = SocketAddress("", 0)
 
@@ -57,13 +69,9 @@ def error_matcher(outliers: OutlierDetection | None) -> Message:
 
 def health_checks(config: Cluster) -> Message:
     """The field of a cluster for its `config.core.v3.HealthCheck`, if there is one."""
-    checks = {_anywhere(one.health_check) for one in config.endpoints if one.health_check is not None}
-    if not checks:
+    check, where = _common_check(config), _where(config)
+    if check is None:
         return {}
-    where = f"health checks of cluster {config.name!r}"
-    if len(checks) > 1:
-        raise Inexpressible(f"{where}: in Envoy its endpoints all have the same one, and these differ")
-    [check] = checks
     if check.initial_delay_s:
         raise Inexpressible(f"{where}: in Envoy they have no initial delay")
     return {
@@ -75,10 +83,55 @@ def health_checks(config: Cluster) -> Message:
                 "healthy_threshold": check.healthy_threshold,
                 "unhealthy_threshold": check.unhealthy_threshold,
                 "reuse_connection": False,
+                **({"transport_socket_match_criteria": PROBE} if probe_socket(config) else {}),
                 **_probe(check, where),
             }
         ]
     }
+
+
+PROBE = {"meshproxy": "probe"}
+"""What a cluster's probes find their own transport socket by, where they have one."""
+
+
+def probe_socket(config: Cluster) -> Message | None:
+    """The transport socket of a cluster's probes, if that is another than its requests'. No request tells them which
+    server to ask for."""
+    check = _common_check(config)
+    tls = check.probe.tls if check is not None and isinstance(check.probe, HttpProbe) else None
+    if check is None or not isinstance(check.probe, HttpProbe) or (tls == config.tls and not _by_request(tls)):
+        return None
+    if tls is None or not _by_request(tls):
+        return RAW_BUFFER if tls is None else upstream_tls_context(tls)
+    probes = (one.health_check.probe for one in config.endpoints if one.health_check is not None)
+    hosts = {probe.host for probe in probes if isinstance(probe, HttpProbe)}
+    [host] = hosts if len(hosts) == 1 else {""}
+    if tls.auto_sni_san_validation and not host:
+        raise Inexpressible(f"{_where(config)}: in Envoy they expect the same name in all certificates; give one host")
+    validation = tls.common.validation_context
+    if tls.auto_sni_san_validation and validation is not None:
+        validation = replace(validation, match_subject_alt_names=(Exact(host),))
+    return upstream_tls_context(
+        replace(
+            tls, sni=host if tls.auto_host_sni else tls.sni, common=replace(tls.common, validation_context=validation)
+        )
+    )
+
+
+def _by_request(tls: UpstreamTlsContext | None) -> bool:
+    return tls is not None and (tls.auto_host_sni or tls.auto_sni_san_validation)
+
+
+def _where(config: Cluster) -> str:
+    return f"health checks of cluster {config.name!r}"
+
+
+def _common_check(config: Cluster) -> HealthCheck | None:
+    """The check of all endpoints that have one, without what each has to itself."""
+    checks = {_anywhere(one.health_check) for one in config.endpoints if one.health_check is not None}
+    if len(checks) > 1:
+        raise Inexpressible(f"{_where(config)}: in Envoy its endpoints all have the same one, and these differ")
+    return next(iter(checks), None)
 
 
 def _anywhere(check: HealthCheck) -> HealthCheck:

@@ -7,7 +7,7 @@ Secrets are static ones, which contexts refer to by name. Envoy reads their file
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..snapshot import (
     CertificateValidationContext,
@@ -106,29 +106,25 @@ def upstream_tls_context(config: UpstreamTlsContext) -> Message:
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
-_RAW_BUFFER = {
+RAW_BUFFER = {
     "name": "envoy.transport_sockets.raw_buffer",
     "typed_config": typed("extensions.transport_sockets.raw_buffer.v3.RawBuffer"),
 }
 
 
-def transport_sockets(config: Cluster) -> Message:
-    """The fields of a cluster that say how its connections are secured."""
+def transport_sockets(config: Cluster, probes: Mapping[str, Message]) -> Message:
+    """The fields of a cluster that say how its connections are secured. `probes` is the match of the transport socket
+    that is for probes alone, if there is one."""
     if config.tls is not None and config.auto_tls is not None:
         raise Inexpressible(f"TLS of cluster {config.name!r}: it is for all endpoints, or only for some of them")
-    if config.tls is not None:
-        return {"transport_socket": upstream_tls_context(config.tls)}
-    if config.auto_tls is None:
-        return {}
+    matches = [{"name": "probe", **probes}] if probes else []
+    if config.auto_tls is not None:
+        socket = upstream_tls_context(config.auto_tls)
+        matches.append({"name": "tlsMode-istio", "match": {"tlsMode": "istio"}, "transport_socket": socket})
+        matches.append({"name": "tlsMode-disabled", "match": {}, "transport_socket": RAW_BUFFER})
     return {
-        "transport_socket_matches": [
-            {
-                "name": "tlsMode-istio",
-                "match": {"tlsMode": "istio"},
-                "transport_socket": upstream_tls_context(config.auto_tls),
-            },
-            {"name": "tlsMode-disabled", "match": {}, "transport_socket": _RAW_BUFFER},
-        ]
+        **({"transport_socket": upstream_tls_context(config.tls)} if config.tls is not None else {}),
+        **({"transport_socket_matches": matches} if matches else {}),
     }
 
 

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..resources import Destination
-from ..snapshot import Address, Cluster, DiscoveryType, Endpoint, HashPolicy, Origin, SocketAddress
+from ..snapshot import Address, Cluster, DiscoveryType, Endpoint, HashPolicy, Origin, Secret, SocketAddress
 from .connection_pools import with_connection_pool
 from .destination_rules import DestinationRules, EffectivePolicy, PlacedSubset, effective_policy
 from .load_balancing import hash_policy, lb_policy, slow_start
 from .localities import Whereabouts, placed
+from .mutual_tls import Trust
 from .names import cluster_name, fqdn, is_ip_address
 from .outliers import outlier_detection, panic_threshold
 from .registry import Service, ServiceEndpoint, View, selects
+from .upstream_tls import UpstreamTls, secured, upstream_tls
 from .workloads import Workload
 
 
@@ -38,10 +40,14 @@ class ClusterReference(NamedTuple):
 
 
 class Targets:
-    """What a snapshot's routes lead to, at a proxy that has `view` of the services from where it is."""
+    """What a snapshot's routes lead to, at a proxy that has `view` of the services from where it is.
 
-    def __init__(self, view: View, rules: DestinationRules, here: Whereabouts) -> None:
+    `trust` is whose identities it believes.
+    """
+
+    def __init__(self, view: View, rules: DestinationRules, here: Whereabouts, trust: Trust | None = None) -> None:
         self.view = view
+        self._trust = trust or Trust()
         self._rules = rules
         self._here = here
         self._targets: dict[Target, _Found | None] = {}
@@ -62,7 +68,19 @@ class Targets:
         for target, found in sorted(self._targets.items(), key=lambda item: item[0].cluster):
             cluster = found and _cluster(target, found, self.view, self._here)
             if cluster is not None:
-                yield cluster
+                tls = self._tls(target, found)
+                yield secured(cluster, tls and tls.context)
+
+    def secrets(self) -> Iterator[Secret]:
+        """The secrets that the clusters refer to."""
+        named: dict[str, Secret] = {}
+        for target, found in self._targets.items():
+            tls = self._tls(target, found)
+            named |= {secret.name: secret for secret in (tls.secrets if tls is not None else ())}
+        yield from (named[name] for name in sorted(named))
+
+    def _tls(self, target: Target, found: _Found | None) -> UpstreamTls | None:
+        return found and upstream_tls(found.policy.tls, found.service, target.port, target.subset, self._trust)
 
 
 def resolve(destination: Destination, rule_namespace: str, listener_port: int, view: View) -> Target:

@@ -78,7 +78,7 @@ def gateway_snapshot(
     `locality` is where the gateway runs.
     """
     here = Whereabouts.of(selector or {}, locality)
-    listeners, targets = [], Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, here)
+    listeners, targets = [], Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, here, trust)
     merged = merge_servers(selected_gateways(mesh, selector))
     for (port, bind), servers in merged.items():
         hosts = contributions(mesh, servers, selector, namespace, partial(targets.cluster_of, port))
@@ -95,7 +95,7 @@ def gateway_snapshot(
         manager = HttpConnectionManager(routes, ext_authz=asked, jwt_authn=tokens, rbac=access, **http)
         listener = Listener(f"{bind}_{port}", address, (FilterChain(manager),))
         listeners.append(limits.on(listener))
-    return with_identity(Snapshot(tuple(listeners), tuple(targets.clusters())))
+    return with_identity(Snapshot(tuple(listeners), tuple(targets.clusters()), tuple(targets.secrets())))
 
 
 def gateway_target(namespace: str, selector: Mapping[str, str] | None, gateways: Iterable[Resource[Gateway]]) -> Target:

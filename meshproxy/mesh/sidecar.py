@@ -96,7 +96,7 @@ def sidecar_snapshot(
     for hosts that no resource names; `locality` is where it runs, if not where the workload says. `trust` is whose
     identities it believes, where it has one itself. `sidecar_problems` finds the addresses that cannot be.
     """
-    targets = _targets(mesh, workload, locality)
+    targets = _targets(mesh, workload, locality, trust)
     accepted = mesh.peer_authentications.of(workload.namespace, _labels(workload))
     outward = at_outbound(mesh.traffic_limits, workload.namespace)
     inward = at_inbound(mesh.traffic_limits, workload.namespace, _labels(workload))
@@ -120,7 +120,7 @@ def sidecar_snapshot(
     clusters = list(targets.clusters())
     if outbound_policy == "ALLOW_ANY":
         clusters.append(Cluster(PASSTHROUGH_CLUSTER, (), type="DYNAMIC_FORWARD_PROXY"))
-    return with_identity(Snapshot(tuple(listeners), (*clusters, *app_clusters)))
+    return with_identity(Snapshot(tuple(listeners), (*clusters, *app_clusters), tuple(targets.secrets())))
 
 
 def considered_by_sidecar(mesh: Mesh, workload: Resource[WorkloadEntry], host: str, port: int) -> list[ConsideredRoute]:
@@ -130,10 +130,12 @@ def considered_by_sidecar(mesh: Mesh, workload: Resource[WorkloadEntry], host: s
     return considered_outbound(mesh.virtual_services, _labels(workload), targets, name, host, port)
 
 
-def _targets(mesh: Mesh, workload: Resource[WorkloadEntry], locality: Locality | None = None) -> Targets:
+def _targets(
+    mesh: Mesh, workload: Resource[WorkloadEntry], locality: Locality | None = None, trust: Trust | None = None
+) -> Targets:
     own = Workload.of(workload.spec, workload.labels)
     here = Whereabouts.of(own.endpoint_labels, own.locality if locality is None else locality)
-    return Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules, here)
+    return Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules, here, trust)
 
 
 def _labels(workload: Resource[WorkloadEntry]) -> Mapping[str, str]:

@@ -16,12 +16,26 @@ from typing import Any
 
 from .. import resources as api
 from ..resources import Resource, WorkloadEntry, WorkloadGroup
-from ..snapshot import Address, ExecProbe, HeaderValue, HealthCheck, HttpProbe, Probe, SocketAddress, TcpProbe
+from ..snapshot import (
+    Address,
+    CommonTlsContext,
+    ExecProbe,
+    HeaderValue,
+    HealthCheck,
+    HttpProbe,
+    Probe,
+    SocketAddress,
+    TcpProbe,
+    UpstreamTlsContext,
+)
 
 GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
 
 Groups = Mapping[tuple[str, str], Resource[WorkloadGroup]]
 """WorkloadGroups by namespace and name."""
+
+_WHATEVER = UpstreamTlsContext(CommonTlsContext(), auto_host_sni=True)
+"""TLS with a peer that need not prove anything: nothing is told to it."""
 
 _USER_AGENT = HeaderValue("user-agent", "istio-probe/1.0")
 
@@ -101,4 +115,5 @@ def _http_probe(settings: api.HTTPProbe, at: Callable[[int], Address]) -> HttpPr
         path if path.startswith("/") else f"/{path}",
         host.value if host is not None else "",
         tuple(headers.values()),
+        _WHATEVER if settings.scheme == "HTTPS" else None,
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from .heads import cookie_attribute_error, cookie_name_error, hashed_header_error
-from .model import Model, NotYet, Ruled, Wrong, none_of, one_of, raise_wrongs
+from .model import Model, NotYet, Ruled, Wrong, camel_case, none_of, one_of, raise_wrongs
 from .targets import WorkloadLabels
 from .types import (
     FQDN,
@@ -44,6 +44,9 @@ MAX_RING_SIZE = 8 * 1024 * 1024
 SimpleLB = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"]
 H2UpgradePolicy = Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"]
 ClientTLSMode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
+
+# A name that TLS can tell is in ASCII, and has at most so many bytes (RFC 6066, section 3; RFC 1035, section 2.3.4).
+MAX_SNI = 255
 
 
 RingSize = Annotated[UInt64, Field(le=MAX_RING_SIZE)]
@@ -320,40 +323,59 @@ class OutlierDetection(Ruled):
             yield ("consecutiveLocalOriginFailures",), message
 
 
+def _sni_error(name: str) -> str | None:
+    if not name.isascii() or not name.isprintable() or " " in name or len(name) > MAX_SNI:
+        return f"{name!r} is no server name; TLS takes at most {MAX_SNI} ASCII letters, digits and signs"
+    return None
+
+
 class ClientTLSSettings(Ruled):
-    """TLS towards the endpoints."""
+    """TLS towards the endpoints; without a mode there is none.
+
+    Paths are those of files on the machine that the proxy runs on. Without `ca_certificates` the machine's own
+    authorities are believed. `credential_name` is a Secret in the namespace of the proxy.
+    """
 
     mode: ClientTLSMode | None = None
     client_certificate: str | None = None
     private_key: str | None = None
     ca_certificates: str | None = None
-    credential_name: str | None = None
-    subject_alt_names: tuple[str, ...] = ()
-    sni: str | None = None
+    credential_name: Annotated[str | None, NotYet("certificates out of Secrets; use files")] = None
+    subject_alt_names: tuple[Text, ...] = ()
+    sni: Annotated[str, checked(_sni_error)] | None = None
     insecure_skip_verify: Bool | None = None
     ca_crl: str | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
-        files = (self.client_certificate, self.private_key, self.ca_certificates, self.ca_crl)
-        if self.mode in ("SIMPLE", "MUTUAL") and self.credential_name:
-            if any(files):
-                yield ("credentialName",), "brings its own certificates; remove it or the paths of files"
-        elif self.mode == "MUTUAL":
-            for name, value in (
-                ("clientCertificate", self.client_certificate),
-                ("privateKey", self.private_key),
-            ):
-                if not value:
-                    yield (name,), "is required by mode: MUTUAL"
-        if self.insecure_skip_verify and (self.ca_certificates or self.subject_alt_names):
-            yield (
-                ("insecureSkipVerify",),
-                "verifies nothing, so caCertificates and subjectAltNames have to go",
-            )
+        mode = self.mode or "DISABLE"
+        told = "mode: DISABLE" if self.mode else "no mode, which means DISABLE"
+        if mode == "DISABLE":
+            yield from self._without_effect(_FIELDS, f"has no effect with {told}; remove it, or give another mode")
+        elif mode == "ISTIO_MUTUAL":
+            message = "has no effect with mode: ISTIO_MUTUAL, which is all about the mesh's own certificates; remove it"
+            yield from self._without_effect((*_FILES, "credential_name", "insecure_skip_verify"), message)
+        elif self.credential_name:
+            message = "cannot stand beside credentialName, whose Secret brings all certificates; keep one"
+            yield from self._without_effect(_FILES, message)
+        elif mode == "MUTUAL":
+            for name in _CLIENT_FILES:
+                if not getattr(self, name):
+                    yield (camel_case(name),), "is required by mode: MUTUAL"
+        else:
+            message = "has no effect with mode: SIMPLE, which shows no certificate; use MUTUAL, or remove it"
+            yield from self._without_effect(_CLIENT_FILES, message)
+        if self.insecure_skip_verify and mode in ("SIMPLE", "MUTUAL"):
+            # In a MUTUAL credential there may be a certificate to show, and no authorities.
+            names = ("ca_certificates", "ca_crl", "subject_alt_names", *("credential_name",) * (mode == "SIMPLE"))
+            yield from self._without_effect(names, "has no effect with insecureSkipVerify: true; keep one")
+
+    def _without_effect(self, names: Iterable[str], message: str) -> Iterator[Wrong]:
+        return (((camel_case(name),), message) for name in names if getattr(self, name))
 
 
-PLAIN_TEXT = one_of({}, {"mode": "DISABLE"})
-CLIENT_TLS = NotYet("TLS to upstreams; mode: DISABLE is accepted", PLAIN_TEXT)
+_CLIENT_FILES = ("client_certificate", "private_key")
+_FILES = (*_CLIENT_FILES, "ca_certificates", "ca_crl")
+_FIELDS = (*_FILES, "credential_name", "subject_alt_names", "sni", "insecure_skip_verify")
 
 
 class PortTrafficPolicy(Ruled):
@@ -363,7 +385,7 @@ class PortTrafficPolicy(Ruled):
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
-    tls: Annotated[ClientTLSSettings | None, CLIENT_TLS] = None
+    tls: ClientTLSSettings | None = None
 
     def broken_rules(self) -> Iterator[Wrong]:
         if len(self.model_fields_set) < 2:
@@ -398,7 +420,7 @@ class TrafficPolicy(Ruled):
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
-    tls: Annotated[ClientTLSSettings | None, CLIENT_TLS] = None
+    tls: ClientTLSSettings | None = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
     tunnel: Annotated[TunnelSettings | None, NotYet("tunnels of TCP connections")] = None
     proxy_protocol: Annotated[ProxyProtocol | None, NotYet("the PROXY protocol")] = None

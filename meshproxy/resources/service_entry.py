@@ -21,6 +21,7 @@ from .types import (
     Selector,
     ServiceExportTo,
     Subnet,
+    Text,
     UInt,
     checked,
     fqdn_error,
@@ -105,7 +106,10 @@ class ServicePort(Model):
     protocol: Annotated[
         Protocol | None,
         BeforeValidator(_none_if_empty),
-        NotYet("upstreams of other protocols; use HTTP", none_of(*OTHER_PROTOCOLS)),
+        NotYet(
+            "upstreams of other protocols; use HTTP, and a DestinationRule's tls where the endpoints speak HTTPS",
+            none_of(*OTHER_PROTOCOLS),
+        ),
     ] = None
     name: DNSLabel
     target_port: PortNumber | None = None
@@ -125,7 +129,7 @@ class ServiceEntry(Ruled):
     endpoints: Annotated[tuple[WorkloadEntry, ...], Field(max_length=4096)] = ()
     workload_selector: WorkloadSelector | None = None
     export_to: ServiceExportTo = ()
-    subject_alt_names: Annotated[tuple[str, ...], NotYet("TLS to upstreams")] = ()
+    subject_alt_names: tuple[Text, ...] = ()
 
     def broken_rules(self) -> Iterator[Wrong]:
         if self.workload_selector is not None and "endpoints" in self.model_fields_set:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .heads import header_errors, uri_error
-from .model import Model, NotYet, Ruled, Wrong, none_of
+from .model import Model, NotYet, Ruled, Wrong
 from .service_entry import WorkloadEntry
 from .types import Labels, NonNegative, PortNumber, Text, checked, one_of_texts
 
@@ -43,14 +43,12 @@ class ProbeHeader(Ruled):
 
 
 class HTTPProbe(Model):
-    """Ready when a GET is answered with a status from 200 to 399."""
+    """Ready when a GET is answered with a status from 200 to 399; over HTTPS, whatever certificate is shown."""
 
     path: Annotated[str, checked(uri_error)] | None = None
     port: PortNumber
     host: str | None = None
-    scheme: Annotated[
-        Annotated[str, one_of_texts("", "HTTP", "HTTPS")] | None, NotYet("probes by HTTPS; use HTTP", none_of("HTTPS"))
-    ] = None
+    scheme: Annotated[str, one_of_texts("", "HTTP", "HTTPS")] | None = None
     http_headers: tuple[ProbeHeader, ...] = ()
 
 

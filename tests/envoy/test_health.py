@@ -10,8 +10,11 @@ import pytest
 
 from meshproxy.envoy import Inexpressible, bootstrap
 from meshproxy.envoy.clusters import cluster
+from meshproxy.envoy.health import PROBE, health_checks, probe_socket
 from meshproxy.snapshot import (
+    CertificateValidationContext,
     Cluster,
+    CommonTlsContext,
     Endpoint,
     ExecProbe,
     HeaderValue,
@@ -23,6 +26,7 @@ from meshproxy.snapshot import (
     Snapshot,
     SocketAddress,
     TcpProbe,
+    UpstreamTlsContext,
 )
 
 from .binary import complaints, needs_envoy
@@ -148,6 +152,57 @@ def test_a_probe_that_passes_ends_no_ejection() -> None:
 def test_what_envoy_cannot_express_is_named(config: Cluster, told: str) -> None:
     with pytest.raises(Inexpressible, match=told):
         cluster(config, None)
+
+
+ANY = UpstreamTlsContext(CommonTlsContext())
+BY_REQUEST = UpstreamTlsContext(
+    CommonTlsContext(validation_context=CertificateValidationContext("roots")),
+    auto_host_sni=True,
+    auto_sni_san_validation=True,
+)
+
+
+def by_tls(tls: UpstreamTlsContext | None, probe: UpstreamTlsContext | None, host: str = "h.test") -> Cluster:
+    check = HealthCheck(HttpProbe(HERE, host=host, tls=probe))
+    return Cluster("c", (Endpoint(HERE, health_check=check),), tls=tls)
+
+
+@pytest.mark.parametrize(("tls", "probe"), [(None, None), (ANY, ANY)])
+def test_probes_go_the_way_of_requests(tls: UpstreamTlsContext | None, probe: UpstreamTlsContext | None) -> None:
+    config = by_tls(tls, probe)
+    assert probe_socket(config) is None
+    assert "transport_socket_match_criteria" not in health_checks(config)["health_checks"][0]
+
+
+@pytest.mark.parametrize(
+    ("tls", "probe", "name"),
+    [
+        (None, ANY, "envoy.transport_sockets.tls"),
+        (ANY, None, "envoy.transport_sockets.raw_buffer"),
+        (BY_REQUEST, ANY, "envoy.transport_sockets.tls"),
+    ],
+)
+def test_probes_that_go_another_way_than_requests(
+    tls: UpstreamTlsContext | None, probe: UpstreamTlsContext | None, name: str
+) -> None:
+    message = cluster(by_tls(tls, probe), None)
+    assert message["health_checks"][0]["transport_socket_match_criteria"] == PROBE
+    [match] = message["transport_socket_matches"]
+    assert (match["match"], match["transport_socket"]["name"]) == (PROBE, name)
+
+
+def test_probes_ask_for_the_server_that_they_name() -> None:
+    socket = probe_socket(by_tls(BY_REQUEST, BY_REQUEST))
+    assert socket is not None
+    context = socket["typed_config"]
+    validation = context["common_tls_context"]["combined_validation_context"]["default_validation_context"]
+    assert context["sni"] == "h.test"
+    assert {"san_type": "DNS", "matcher": {"exact": "h.test"}} in validation["match_typed_subject_alt_names"]
+
+
+def test_probes_that_expect_the_name_of_an_address_have_no_words_in_envoy() -> None:
+    with pytest.raises(Inexpressible, match="give one host"):
+        probe_socket(by_tls(BY_REQUEST, BY_REQUEST, host=""))
 
 
 @needs_envoy

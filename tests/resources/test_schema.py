@@ -227,8 +227,9 @@ def test_a_field_is_marked_for_the_values_that_are_not_supported() -> None:
     entry = MESH["$defs"]["ServiceEntry"]["properties"]
     assert entry["resolution"]["if"] == {"enum": ["NONE", "DYNAMIC_DNS"]}
     assert entry["resolution"]["then"]["deprecationMessage"].startswith("not supported yet: NONE")
-    assert entry["subjectAltNames"]["deprecated"] is True
-    assert entry["subjectAltNames"]["description"].startswith("Not supported yet: TLS")
+    policy = MESH["$defs"]["TrafficPolicy"]["properties"]
+    assert policy["tunnel"]["deprecated"] is True
+    assert policy["tunnel"]["description"].startswith("Not supported yet: tunnels")
 
 
 def test_descriptions_name_fields_as_yaml_does() -> None:

@@ -349,7 +349,8 @@ def test_routing_of_other_protocols_is_not_supported_yet(complaints: Complaints)
 
 def test_an_unsupported_field_stands_at_its_key_and_an_unsupported_value_at_itself() -> None:
     text = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec:\n  host: a\n"
-    text += "  trafficPolicy:\n    connectionPool: {http: {useClientProtocol: true}}\n    tls:\n      mode: SIMPLE\n"
+    text += "  trafficPolicy:\n    connectionPool: {http: {useClientProtocol: true}}\n    tunnel:\n"
+    text += "      targetHost: a.b\n      targetPort: 1\n"
     positions = [problem.position[1:] for problem in load(["-"], stdin=io.StringIO(text)).problems]
     assert positions == [(7, 48), (8, 5)]
 
