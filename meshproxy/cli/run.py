@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from ..mesh import Trust, gateway_ports, gateway_snapshot
-from ..proxy.worker import Worker
 from ..snapshot import UNKNOWN_LOCALITY, Locality, Snapshot, SocketAddress
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, locality_option, namespace_option, read
 from .identity import ca_options, identified, identity_options, open_ca
 from .parameters import Labels, Publish
-from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
+from .serving import fail, open_access_log, prepare, prepared, refuse_problems, serve, serving_options
 
 GATEWAY_SERVICE_ACCOUNT = "istio-ingressgateway-service-account"
 """What Istio calls that of its ingress gateway."""
@@ -65,7 +64,7 @@ def run(
     snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http, trust)
     identity = identified(ca, snapshot, namespace, service_account)
     with open_access_log(access_log or "-") as log:
-        sys.exit(serve(Worker(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, identity=identity)))
+        sys.exit(serve(prepared(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, identity=identity)))
 
 
 def gateway(

@@ -10,14 +10,15 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 import trio
 
-from ..identity.errors import IdentityError
+from ..identity.errors import IdentityError, Unusable
 from ..proxy.admin import State
 from ..proxy.worker import Worker
+from ..snapshot import Snapshot
 from ..telemetry.access_log import AccessLog
 from .app import PASSED_ON, AppProbe, Child
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, count
@@ -138,6 +139,14 @@ def _writer(descriptor: int) -> Callable[[str], None]:
                 data = data[os.write(descriptor, data) :]
 
     return write
+
+
+def prepared(snapshot: Snapshot, **options: Any) -> Worker:
+    """A worker for a snapshot. Exits, and says why, where the key material that it takes is of no use."""
+    try:
+        return Worker(snapshot, **options)
+    except Unusable as error:
+        fail(f"not started: {error}", EXIT_UNUSABLE)
 
 
 def serve(worker: Worker, *, probe: AppProbe | None = None, child: Child | None = None) -> int:

@@ -17,13 +17,12 @@ from ..mesh import (
     sidecar_problems,
     sidecar_snapshot,
 )
-from ..proxy.worker import Worker
 from ..snapshot import Locality, Snapshot, SocketAddress
 from . import app as apps
 from .configuration import EXIT_PROBLEMS, Configuration, locality_option, read
 from .identity import ca_options, identified, identity_options, open_ca
 from .parameters import Address, AppAddress
-from .serving import fail, open_access_log, prepare, refuse_problems, serve, serving_options
+from .serving import fail, open_access_log, prepare, prepared, refuse_problems, serve, serving_options
 
 
 @click.command()
@@ -82,7 +81,7 @@ def sidecar(
     identity = identified(ca, snapshot, *service_account_of(find_workload(configuration.mesh, workload)))
     probe = apps.AppProbe(app)
     with open_access_log(access_log or ("off" if command else "-")) as log:
-        worker = Worker(
+        worker = prepared(
             snapshot,
             admin=admin,
             access_log=log,

@@ -25,6 +25,7 @@ from typing import NoReturn
 import trio
 
 from ..mesh import ROOT_NAMESPACE, analyse, build_mesh, gateway_snapshot
+from ..proxy.tls.contexts import secret_names
 from ..proxy.upstream.cluster import Cluster as RunningCluster
 from ..proxy.worker import Worker
 from ..resources import load
@@ -258,16 +259,20 @@ def _listener_at(snapshot: Snapshot, address: Address) -> Listener | None:
 
 
 def _on_free_ports(snapshot: Snapshot, backends: Mapping[Address, StandIn]) -> Snapshot:
-    """The snapshot with listeners on ports that the system chooses, and stand-ins for its endpoints."""
+    """The snapshot with listeners on ports that the system chooses, and stand-ins for its endpoints, which speak plain
+    HTTP."""
     free = SocketAddress(_LOCALHOST, 0)
     clusters = (
-        replace(cluster, type="STATIC", endpoints=_replaced(cluster.endpoints, backends))
+        replace(cluster, type="STATIC", endpoints=_replaced(cluster.endpoints, backends), tls=None, auto_tls=None)
         for cluster in snapshot.clusters
     )
+    contexts = [chain.tls.common for one in snapshot.listeners for chain in one.filter_chains if chain.tls is not None]
+    shown = {name for context in contexts for name in secret_names(context)}
     return replace(
         snapshot,
         listeners=tuple(replace(listener, address=free) for listener in snapshot.listeners),
         clusters=tuple(clusters),
+        secrets=tuple(one for one in snapshot.secrets if one.name in shown),
     )
 
 

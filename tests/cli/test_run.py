@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..mesh.support import GATEWAY, service_entry, virtual_service
 from .support import meshproxy, running
 
 ANSWERING = """\
@@ -92,6 +93,23 @@ def test_a_configuration_that_does_not_pass_check_never_starts(tmp_path: Path) -
     assert result.returncode == 1
     assert "directResponse.status" in result.stderr
     assert "not started" in result.stderr
+
+
+def test_key_material_that_is_of_no_use_is_told_with_its_place(tmp_path: Path) -> None:
+    config = tmp_path / "mesh.yaml"
+    rule = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: a}}
+spec: {{host: a, trafficPolicy: {{tls: {{mode: SIMPLE, caCertificates: {tmp_path}/ca.pem}}}}}}
+"""
+    routes = virtual_service("- route: [{destination: {host: a}}]")
+    config.write_text("\n---\n".join((GATEWAY, service_entry("a"), routes, rule)))
+    refused = meshproxy("run", "-f", config, *publish(80))
+
+    assert refused.returncode == 2
+    assert f"not started: cannot read {tmp_path}/ca.pem: No such file or directory ({config}:" in refused.stderr
+    assert "DestinationRule/a.default" in refused.stderr
 
 
 def test_an_address_in_use_is_told_with_its_name(answering: Path) -> None:

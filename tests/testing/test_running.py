@@ -15,7 +15,7 @@ from meshproxy.testing.plugin import MeshStarter
 from meshproxy.testing.running import RunningMesh, run_mesh
 from meshproxy.testing.standins import Answer, Received
 
-from ..mesh.support import GATEWAY, virtual_service
+from ..mesh.support import GATEWAY, service_entry, virtual_service
 
 POLICIES = Path(__file__).parents[2] / "policies"
 QUICKSTART = POLICIES / "quickstart"
@@ -64,6 +64,20 @@ spec: {selector: {app: probed}, ports: [{name: http, port: 80}]}
         answer = requests.get(running.url(), headers={"host": "example.com"}, timeout=5)
 
     assert answer.text == "10.0.0.1:1\n"
+
+
+def test_stand_ins_of_services_that_are_asked_by_tls_need_no_certificates(mesh: MeshStarter) -> None:
+    rule = """
+kind: DestinationRule
+apiVersion: networking.istio.io/v1
+metadata: {name: a}
+spec: {host: a, trafficPolicy: {tls: {mode: SIMPLE, caCertificates: /nowhere/ca.pem}}}
+"""
+    routes = virtual_service("- route: [{destination: {host: a}}]")
+    with mesh(yaml="\n---\n".join((GATEWAY, service_entry("a"), routes, rule))) as running:
+        answer = requests.get(running.url(), headers={"host": "example.com"}, timeout=5)
+
+    assert answer.status_code == 200
 
 
 def test_a_backend_answers_as_the_test_says(mesh: MeshStarter) -> None:
