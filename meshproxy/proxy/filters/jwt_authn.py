@@ -47,7 +47,7 @@ def jwt_authn(
 
     def attempt(found: Sequence[_Found], waited_for: Collection[Keys]) -> list[_Verified]:
         moment = now()
-        return [place.verified(text, moment, waited_for) for place, text in found]
+        return [place.verified(value, moment, waited_for) for place, value in found]
 
     async def patient(request: Request, found: Sequence[_Found], missing: Keys) -> Response:
         waited_for: set[Keys] = set()
@@ -90,7 +90,10 @@ class _KeysMissing(Exception):
 def tokens_of(config: JwtAuthentication, request: Request) -> list[tuple[bytes, list[JwtProvider]]]:
     """The tokens that a request brings, each with the providers that look where it stands."""
     places = _Places(_Provider(number, one, Keys()) for number, one in enumerate(config.providers))
-    return [(text, [provider.config for provider in place.providers]) for place, text in places.find(request)]
+    return [
+        (place.token_in(value), [provider.config for provider in place.providers])
+        for place, value in places.find(request)
+    ]
 
 
 def _is_preflight(request: Request) -> bool:
@@ -198,14 +201,23 @@ class _Place:
     providers: list[_Provider] = field(default_factory=list)
     _memory: dict[bytes, _Verified] = field(default_factory=dict)
 
-    def verified(self, text: bytes, now: float, waited_for: Collection[Keys]) -> _Verified:
-        """A token that is valid at `now`. Raises `TokenRefused`, or `_KeysMissing` unless they were `waited_for`."""
-        known = self._memory.get(text)
+    def token_in(self, value: bytes) -> bytes:
+        """The token in what stands here."""
+        if not self.prefix:
+            return value
+        # Envoy takes what looks like a token from there on; where nothing does, all of the value.
+        begins = _TOKEN_BEGINS.search(value, value.find(self.prefix) + len(self.prefix))
+        return value[begins.start() :] if begins else value
+
+    def verified(self, value: bytes, now: float, waited_for: Collection[Keys]) -> _Verified:
+        """The token in what stands here, valid at `now`. Raises `TokenRefused`, or `_KeysMissing` unless they were
+        `waited_for`."""
+        known = self._memory.get(value)
         if known is not None:
             if now <= known.expires and known.keys is known.provider.keys.current:
                 return known
-            del self._memory[text]
-        token = parse(text)
+            del self._memory[value]
+        token = parse(self.token_in(value))
         refusals = []
         for provider in self.providers:
             try:
@@ -215,21 +227,21 @@ class _Place:
                     raise _KeysMissing(provider.keys) from None
                 refusals.append(refused)
             else:
-                self._remember(text, found)
+                self._remember(value, found)
                 return found
         # That it is another issuer's is the least that can be said of a token.
         raise next((one for one in refusals if one.reason is not Refusal.ISSUER), refusals[0])
 
-    def _remember(self, text: bytes, verified: _Verified) -> None:
+    def _remember(self, value: bytes, verified: _Verified) -> None:
         if len(self._memory) >= _REMEMBERED_TOKENS:
             del self._memory[next(iter(self._memory))]
-        self._memory[text] = verified
+        self._memory[value] = verified
 
 
 _FOR_WANT_OF_KEYS = (Refusal.FETCH, Refusal.NO_KEY)
 
 _Found = tuple[_Place, bytes]
-"""A token, and where it stands."""
+"""A token with what stands around it, and where that is."""
 
 # RFC 7515, section 3.1: base64url, and the dots between its parts.
 _TOKEN_BEGINS = re.compile(rb"[A-Za-z0-9_.-]")
@@ -261,7 +273,9 @@ class _Places:
         headers = self._headers
         for name, value in request.headers:
             if name in headers:
-                found += _in_header(headers[name], value)
+                for place in headers[name]:
+                    if place.prefix in value:
+                        found.append((place, value))
         if len(found) > 1:
             found.sort(key=lambda one: one[0].header + one[0].prefix)
         if self._parameters and _QUERY in request.path:
@@ -305,16 +319,6 @@ def _add(
 ) -> None:
     place = places.setdefault((header, prefix, parameter, cookie), _Place(header, prefix, parameter, cookie))
     place.providers.append(provider)
-
-
-def _in_header(places: Iterable[_Place], value: bytes) -> Iterator[_Found]:
-    for place in places:
-        at = value.find(place.prefix)
-        if at < 0:
-            continue
-        # Envoy takes what looks like a token from there on; where nothing does, all of the value.
-        begins = _TOKEN_BEGINS.search(value, at + len(place.prefix)) if place.prefix else None
-        yield place, value[begins.start() :] if begins else value
 
 
 def _admitted(request: Request, found: Sequence[_Found], verified: Sequence[_Verified]) -> Request:

@@ -41,6 +41,7 @@ from ...snapshot import (
     RemoteIp,
     RequestedServerName,
     RequestHeader,
+    Suffix,
     UriTemplate,
     UrlPath,
     ValueMatcher,
@@ -337,8 +338,8 @@ def _any_of(rules: Sequence[AccessRule], readings: _Readings) -> Callable[[Reque
 
 
 _Key = tuple[str | int, object]
-"""A way to be alike, and with what: `("is", b"/a")`, `("begins", b"/a")`, `("like", b".*")` for peers, or the bits of a
-network and the network."""
+"""A way to be alike, and with what: `("is", b"/a")`, `("begins", b"/a")`, `("ends", b"a")`; for peers also
+`("like", b".*")`; for addresses the bits of a network and the network."""
 _Needs = dict["_Dimension", frozenset[_Key]]
 """What a rule needs, in each dimension: one of these keys."""
 
@@ -351,7 +352,7 @@ class _Index:
         popularity = Counter((dimension, key) for one in needs for dimension, keys in one.items() for key in keys)
         self._always: list[int] = []
         self._filed: dict[_Dimension, dict[str | int, dict[object, list[int]]]] = {}
-        self._lengths: dict[_Dimension, list[int]] = {}
+        self._lengths: dict[tuple[_Dimension, str], list[int]] = {}
         for place, one in enumerate(needs):
             if not one:
                 self._always.append(place)
@@ -366,8 +367,9 @@ class _Index:
             lambda peer: [place for regex, places in patterns if regex.fullmatch(peer) for place in places]
         )
         for dimension, ways in self._filed.items():
-            prefixes: Iterable[object] = ways.get("begins", ())
-            self._lengths[dimension] = sorted({len(one) for one in prefixes if isinstance(one, bytes)})
+            for way in ("begins", "ends"):
+                parts: Iterable[object] = ways.get(way, ())
+                self._lengths[dimension, way] = sorted({len(one) for one in parts if isinstance(one, bytes)})
 
     def candidates(self, request: Request, paths: Paths) -> Sequence[int]:
         """The places of the rules that may hold, in order."""
@@ -378,8 +380,11 @@ class _Index:
                     if way == "is":
                         found += filed.get(text, ())
                     elif way == "begins":
-                        for length in self._lengths[dimension]:
+                        for length in self._lengths[dimension, way]:
                             found += filed.get(text[:length], ()) if length <= len(text) else ()
+                    elif way == "ends":
+                        for length in self._lengths[dimension, way]:
+                            found += filed.get(text[len(text) - length :], ()) if length <= len(text) else ()
                     elif way == "like":
                         found += self._like(text)
                     elif isinstance(way, int):
@@ -398,6 +403,10 @@ class _Dimension(NamedTuple):
         match self.kind:
             case "path":
                 return {paths.exact, paths.lenient}
+            case "segment":
+                assert isinstance(self.name, int)
+                split = (path.split(b"/", self.name + 1) for path in {paths.exact, paths.lenient})
+                return [segments[self.name] for segments in split if self.name < len(segments)]
             case "header":
                 return header_values(str(self.name))(request)
             case "host":
@@ -421,8 +430,7 @@ def _needs(rule: AccessRule) -> _Needs:
         case UrlPath(match):
             return _alike(_Dimension("path"), (match, lowered(match)))
         case UriTemplate(template):
-            start = Prefix(template.partition("*")[0])
-            return _alike(_Dimension("path"), (start, lowered(start)))
+            return _needs_of_template(template)
         case RequestHeader(":authority", match, True) if match is not None:
             return _alike(_Dimension("host"), (lowered(match),))
         case RequestHeader(name, match, False) if match is not None:
@@ -443,10 +451,22 @@ def _needs(rule: AccessRule) -> _Needs:
 def _alike(dimension: _Dimension, matches: Iterable[ValueMatcher]) -> _Needs:
     keys: set[_Key] = set()
     for match in matches:
-        if not isinstance(match, Exact | Prefix):
+        if isinstance(match, Regex):
             return {}
-        keys.add(("is" if isinstance(match, Exact) else "begins", match.value.encode()))
+        keys.add((_WAYS[type(match)], match.value.encode()))
     return {dimension: frozenset(keys)}
+
+
+_WAYS: Mapping[type[ValueMatcher], str] = {Exact: "is", Prefix: "begins", Suffix: "ends"}
+
+
+def _needs_of_template(template: str) -> _Needs:
+    """Each segment that is no operator stands at its place, for only the last operator takes more than one segment."""
+    needs: _Needs = {}
+    for place, segment in enumerate(template.split("/")):
+        if segment and segment not in ("*", "**"):
+            needs |= _alike(_Dimension("segment", place), (Exact(segment), Exact(segment.lower())))
+    return needs
 
 
 def _needs_of_all(rules: Iterable[AccessRule]) -> _Needs:
