@@ -31,6 +31,10 @@ _NONE = bytes(4)
 
 _KEEPALIVE_TIME: int = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009 (macOS)
 
+_TCP_INFO: int = getattr(socket, "TCP_INFO", -1)
+# Of enum tcp_state in Linux' <netinet/tcp.h>: TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK and CLOSING.
+_LEFT = frozenset((6, 7, 8, 9, 11))
+
 LOST = (OSError, trio.ClosedResourceError)
 """What `receive` and `send` raise: the connection broke, or was closed on this side."""
 
@@ -163,6 +167,16 @@ class Transport:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
             return None
+        except OSError:
+            return False
+
+    def left(self) -> bool:
+        """Whether the peer has closed its side, or the connection is broken, whatever came before and was not read.
+
+        False where the system does not tell: elsewhere than on Linux, and of Unix sockets.
+        """
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] in _LEFT
         except OSError:
             return False
 

@@ -329,7 +329,7 @@ class Worker:
         return RunningChain(chain, self._manager(chain.http, stats, background), tls)
 
     async def _sweep(self) -> None:
-        """Close what has been idle for too long, and what the other side has closed."""
+        """Close what has been idle for too long, and what the other side has left."""
         while True:
             await trio.sleep(_SWEEP_S)
             now = trio.current_time()
@@ -338,7 +338,7 @@ class Worker:
                 for host in cluster.hosts:
                     host.sweep(now, idle_timeout_s)
             for connection in self._connections:
-                connection.close_if_idle(now)
+                connection.sweep(now)
 
     def _begin_draining(self, connections: trio.Nursery) -> None:
         self._state = State.DRAINING

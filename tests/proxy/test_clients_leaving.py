@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 
 import pytest
 import trio
 import trio.testing
 
-from meshproxy.snapshot import SocketAddress
+from meshproxy.proxy.http.http1_server import Http1ServerConnection
+from meshproxy.snapshot import CircuitBreakers, SocketAddress
 
-from .support import GET, OK, Client, Peer, Script, backend, cluster, gateway, silent, snapshot, until
+from .support import CLUSTER, GET, OK, Client, Peer, Script, backend, cluster, gateway, silent, snapshot, until
 
 UPLOAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhe"
 CHUNKED_UPLOAD = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n"
@@ -106,6 +110,80 @@ async def test_a_client_that_leaves_while_it_reads_nothing_is_noticed() -> None:
         client.reset()
         (line,) = await proxy.logged()
         assert (line.status, line.flags) == (200, "DC")
+
+
+async def reads_the_head_alone(connection: Peer) -> None:
+    await connection.socket.recv(100)
+    await trio.sleep_forever()
+
+
+LARGE_UPLOADS = (
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5f5e100\r\n",
+)
+
+
+@every_way
+@pytest.mark.parametrize("head", LARGE_UPLOADS, ids=["length", "chunked"])
+async def test_a_client_that_leaves_while_its_upstream_takes_no_more_of_its_body_is_noticed(
+    leave: Leave, head: bytes, mock_clock: trio.testing.MockClock
+) -> None:
+    async with backend(reads_the_head_alone) as server, gateway(snapshot(server)) as proxy:
+        client = await proxy.client()
+        await client.send(head)
+        await server.connected()
+        (connection,) = proxy.connections
+        while not unread(connection):
+            await client.send(bytes(262_144))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        leave(client)
+        await swept(mock_clock, 2)
+        (line,) = await proxy.logged()
+        assert (line.status, line.flags, line.details) == (0, "DC", "downstream_remote_disconnect")
+
+
+@every_way
+async def test_a_client_that_leaves_the_queue_in_its_body_is_noticed(
+    leave: Leave, mock_clock: trio.testing.MockClock
+) -> None:
+    async with backend(silent) as server:
+        config = cluster(server, circuit_breakers=CircuitBreakers(max_connections=1))
+        async with gateway(snapshot(config)) as proxy:
+            first = await proxy.client()
+            await first.send(GET)
+            await server.connected()
+            client = await proxy.client()
+            await client.send(LARGE_UPLOADS[0] + bytes(131_072))
+            pending = proxy.worker.clusters[CLUSTER].stats.breakers["rq_pending"]
+            await until(lambda: pending.active)
+            mock_clock.jump(0.2)  # it is watched, and has more to say than is read ahead
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            leave(client)
+            await swept(mock_clock, 2)
+            assert not pending.active
+            first.close()
+
+
+async def test_a_client_that_is_slow_is_not_taken_for_one_that_has_left(mock_clock: trio.testing.MockClock) -> None:
+    async with backend() as server, gateway(snapshot(server)) as proxy:
+        client = await proxy.client()
+        await client.send(UPLOAD)
+        await server.connected()
+        await swept(mock_clock, 5)
+        await client.send(bytes(8))
+        assert (await client.response()).status == 200
+
+
+def unread(connection: Http1ServerConnection) -> int:
+    """How many bytes of a client the proxy has not read."""
+    return int.from_bytes(ioctl(connection.transport._fd, FIONREAD, bytes(4)), sys.byteorder)
+
+
+async def swept(clock: trio.testing.MockClock, times: int) -> None:
+    """Let the worker look after what is idle, so many times."""
+    for _ in range(times):
+        clock.jump(5.1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 async def test_a_client_that_leaves_in_a_pause_of_the_response_is_noticed() -> None:

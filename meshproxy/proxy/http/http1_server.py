@@ -63,6 +63,7 @@ class Http1ServerConnection(Http1Connection):
         "_http10",
         "_idle_since",
         "_manager",
+        "_upload",
         "_watcher",
         "idle",
         "scope",
@@ -84,6 +85,7 @@ class Http1ServerConnection(Http1Connection):
         self._head_sent = False
         self._http10 = False
         self._watcher: _Watcher | None = None
+        self._upload: _RequestBody | None = None
         self.scope = trio.CancelScope()
         self.idle = False
         """It waits for a request, of which nothing has come."""
@@ -104,16 +106,20 @@ class Http1ServerConnection(Http1Connection):
             finally:
                 self.transport.close()
 
-    def close_if_idle(self, now: float) -> None:
-        """End it if it has waited for a request longer than its listener allows. `now` is on trio's clock.
+    def sweep(self, now: float) -> None:
+        """End it if it has waited for a request longer than its listener allows, or if its client has left and nobody
+        has read any of its body since the last of these calls. `now` is on trio's clock.
 
         It has waited since the first of these calls that found it waiting: no request pays for a look at the clock.
+        Who waits for an upstream to take more of a body, or for a turn, does not see the client leave.
         """
         if self.idle:
             if self._idle_since is None:
                 self._idle_since = now
             elif now - self._idle_since > self._manager.idle_timeout_s:
                 self.scope.cancel()
+        elif self._upload is not None and self._upload.stands_still() and self.transport.left():
+            self.scope.cancel()
 
     def drain(self) -> None:
         """End it unless there is something of a request, which then is its last: the manager is draining."""
@@ -212,7 +218,7 @@ class Http1ServerConnection(Http1Connection):
 
     async def _serve_streaming(self, request: Request, head: RequestHead) -> bool:
         # What follows the head of an upgrade or a CONNECT is in another protocol: no next request, even if refused.
-        body = request.body = _RequestBody(self, head.framing or UNTIL_CLOSE, request)
+        body = request.body = self._upload = _RequestBody(self, head.framing or UNTIL_CLOSE, request)
         keep_alive = False
         async with trio.open_nursery() as nursery:
             request.nursery = nursery
@@ -222,6 +228,7 @@ class Http1ServerConnection(Http1Connection):
             keep_alive = head.keep_alive and not spent and not self._manager.draining
             keep_alive = await self._respond(request, response, keep_alive)
             nursery.cancel_scope.cancel()
+        self._upload = None
         failure = body.failure
         if failure is None:
             return keep_alive
@@ -385,13 +392,19 @@ class _Watcher:
 class _RequestBody(ReceivedBody):
     """A request's body. Should it fail, all that is done for the request is cancelled: `failure` says why."""
 
-    __slots__ = ("_request", "failure")
+    __slots__ = ("_request", "_seen", "failure")
     _connection: Http1ServerConnection
 
     def __init__(self, connection: Http1ServerConnection, framing: int, request: Request) -> None:
         super().__init__(connection, framing)
         self._request = request
+        self._seen = 0
         self.failure: Failure | None = None
+
+    def stands_still(self) -> bool:
+        """Whether it is not whole, and nothing of it was read since this was last asked."""
+        seen, self._seen = self._seen, self._request.bytes_received
+        return not self.finished and seen == self._seen
 
     async def receive(self) -> bytes:
         if not self.finished:
