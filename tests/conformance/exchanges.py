@@ -32,6 +32,9 @@ CLIENT = "127.0.0.9"
 BACKENDS = ("a", "b", "c", "unix")
 """Every case has these, each a recording server of its own; the last listens on a Unix domain socket."""
 
+SECURE = ("secure", "strange", "expired", "revoked", "mutual", "mutual12")
+"""Those that ask for them have these too, which speak TLS."""
+
 Backends = Mapping[str, Address]
 Configuration = Callable[[Backends], Snapshot]
 
@@ -40,11 +43,12 @@ Configuration = Callable[[Backends], Snapshot]
 class Answer:
     """What a backend sends when a request has come: `pieces`, with `pause_s` between them, and then what it does.
 
-    `interim` is sent as soon as the head has come. With `early` all of it is, and the body is not recorded.
+    `interim` is sent as soon as the head has come. With `early` all of it is, and the body is not recorded. By TLS, a
+    connection that is cut ends without a word of it.
     """
 
     pieces: tuple[bytes, ...]
-    end: Literal["keep", "close", "reset"] = "keep"
+    end: Literal["keep", "close", "cut", "reset"] = "keep"
     interim: bytes = b""
     early: bool = False
     pause_s: float = 0.02
@@ -85,6 +89,7 @@ class Case:
     configuration: Configuration
     exchanges: tuple[Exchange, ...]
     yaml: str = ""
+    backends: tuple[str, ...] = BACKENDS
 
     def __repr__(self) -> str:
         return f"<Case {self.name}: {len(self.exchanges)} exchanges>"

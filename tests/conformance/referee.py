@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -32,10 +33,12 @@ from meshproxy.snapshot import (
 )
 
 from ..envoy.binary import command
+from ..proxy.secure import SecurePeer
 from ..proxy.support import Answer as Response
 from ..proxy.support import Client, Peer
-from .compare import End, Message, Observation, Pair, headers_of
-from .exchanges import BACKENDS, DEFAULT_ANSWER, Answer, Case, Exchange
+from .compare import End, Headers, Message, Observation, Pair, headers_of
+from .exchanges import DEFAULT_ANSWER, Answer, Case, Exchange
+from .secure import contexts
 
 _ANY_PORT = SocketAddress("127.0.0.1", 0)
 _STARTED_S = 20.0
@@ -92,6 +95,7 @@ async def both(snapshots: Iterable[Snapshot], folder: Path, ill: Collection[Addr
     whole = Snapshot(
         tuple(listener for part in parts for listener in part.listeners),
         tuple(cluster for part in parts for cluster in part.clusters),
+        tuple({secret.name: secret for part in parts for secret in part.secrets}.values()),
     )
     worker = Worker(whole, drain_time_s=0.2)
     for cluster in worker.clusters.values():
@@ -179,9 +183,12 @@ def _addresses(admin: str) -> dict[str, SocketAddress]:
 
 
 class Recorder:
-    """A backend: answers as told, and keeps every complete request. It listens at a Unix socket if it has a `path`."""
+    """A backend: answers as told, and keeps every complete request. It listens at a Unix socket if it has a `path`, and
+    speaks TLS if it has a context; then it records, as if they were headers, which server was asked for, and by whom.
+    """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.answer = DEFAULT_ANSWER
         self.first: list[Answer] = []
         self.received: list[Message] = []
@@ -195,20 +202,23 @@ class Recorder:
             async with trio.open_nursery() as nursery:
                 while True:
                     connection, _ = await self._socket.accept()
-                    nursery.start_soon(self._serve, Peer(connection))
+                    nursery.start_soon(self._serve, connection)
 
-    async def _serve(self, connection: Peer) -> None:
+    async def _serve(self, accepted: trio.socket.SocketType) -> None:
+        connection = Peer(accepted) if self._context is None else SecurePeer(accepted, self._context)
         with suppress(EOFError, OSError, trio.ClosedResourceError, trio.TooSlowError):
-            while await self._answer(connection):
+            told = await _secured(connection) if isinstance(connection, SecurePeer) else {}
+            while await self._answer(connection, told):
                 pass
         connection.close()
 
-    async def _answer(self, connection: Peer) -> bool:
+    async def _answer(self, connection: Peer, told: Headers) -> bool:
         head = await connection.read_until(b"\r\n\r\n")
         answer = self.first.pop(0) if self.first else self.answer
         if answer.interim:
             await connection.send(answer.interim)
         message = _request_head(head)
+        message = replace(message, headers={**message.headers, **told})
         self.received.append(message if answer.early else await _whole(connection, message))
         for number, piece in enumerate(answer.pieces):
             if number:
@@ -220,7 +230,16 @@ class Recorder:
             await _echo(connection)
         elif answer.early:
             await _whole(connection, message)
+        if answer.end == "close" and isinstance(connection, SecurePeer):
+            await connection.say_goodbye()
         return answer.end == "keep"
+
+
+async def _secured(connection: SecurePeer) -> Headers:
+    """What is recorded of a connection by TLS. Raises `ssl.SSLError` and `EOFError`."""
+    await connection.handshake()
+    shown = (connection.tls.getpeercert() or {}).get("subjectAltName", ())
+    return {"(server)": (str(connection.asked_for),), "(client)": tuple(str(name[1]) for name in shown)}
 
 
 def _unix_server(path: Path) -> socket.socket:
@@ -267,7 +286,10 @@ class _Bench:
     def __init__(self, case: Case, name: str, sockets: Path) -> None:
         self.case = case
         self._name = name
-        self._recorders = {backend: Recorder(sockets / name if backend == "unix" else None) for backend in BACKENDS}
+        self._recorders = {
+            backend: Recorder(sockets / name if backend == "unix" else None, context)
+            for backend, context in contexts(case.backends).items()
+        }
 
     def start(self, nursery: trio.Nursery) -> None:
         for recorder in self._recorders.values():
@@ -380,6 +402,7 @@ def _renamed(snapshot: Snapshot, name: str) -> Snapshot:
             for number, listener in enumerate(snapshot.listeners)
         ),
         tuple(replace(cluster, name=f"{name}/{cluster.name}") for cluster in snapshot.clusters),
+        snapshot.secrets,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,6 @@ from ..envoy.binary import needs_envoy
 from .cases import CASES, SHOWN
 from .compare import Pair, compare
 from .differences import DIFFERENCES, explanations
-from .exchanges import Case
 from .referee import judge
 from .tally import TALLY
 
@@ -24,7 +24,7 @@ def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     parametrized = (getattr(item, "callspec", None) for item in request.session.items)
     wanted = {one.params["name"] for one in parametrized if one is not None and "name" in one.params}
     cases = [
-        Case(one.name, one.configuration, tuple(e for e in one.exchanges if f"{one.name} / {e.name}" in wanted))
+        replace(one, exchanges=tuple(e for e in one.exchanges if f"{one.name} / {e.name}" in wanted))
         for one in CASES
     ]
     cases = [case for case in cases if case.exchanges]

@@ -28,8 +28,12 @@ class SecurePeer(Peer):
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self.failure: ssl.SSLError | None = None
         """Why there is no secure connection."""
-        self.asked_for: str | None = None
+
+    @property
+    def asked_for(self) -> str | None:
         """The server that the client asked for."""
+        name: str | None = getattr(self.tls, "asked_for", None)
+        return name
 
     async def handshake(self) -> None:
         """Raises `ssl.SSLError`, when the client has been told, and `EOFError`."""
@@ -98,6 +102,11 @@ def server_context(certified: Pair, clients: Ca | None = None) -> ssl.SSLContext
     if clients is not None:
         context.load_verify_locations(cadata=clients.pem)
         context.verify_mode = ssl.CERT_REQUIRED
+
+    def asked(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        tls.asked_for = name  # type: ignore[attr-defined]
+
+    context.sni_callback = asked
     return context
 
 
@@ -122,12 +131,6 @@ async def secure_backend(
     bind: Address = LOCALHOST,
 ) -> AsyncIterator[SecureBackend]:
     """A backend that speaks TLS."""
-    names: dict[ssl.SSLObject, str | None] = {}
-
-    def asked(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        names[tls] = name
-
-    context.sni_callback = asked
     peers: list[Peer] = []
 
     async def by_tls(plain: Peer) -> None:
@@ -136,7 +139,6 @@ async def secure_backend(
         peers.append(peer)
         try:
             await peer.handshake()
-            peer.asked_for = names.get(peer.tls)
             await script(peer)
         finally:
             peer.close()

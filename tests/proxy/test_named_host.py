@@ -57,7 +57,7 @@ def figures(cluster: Cluster) -> tuple[int, int, int, int]:
 
 async def test_a_connection_is_used_only_for_the_server_that_it_is_to() -> None:
     async with running() as (cluster, server):
-        for authority in (b"a.test", b"b.test", b"a.test:443", b"b.test", b"a.test"):
+        for authority in (b"a.test", b"b.test", b"a.test:443", b"B.test", b"A.test"):
             await get(cluster, authority)
 
         assert server.names == ["a.test", "b.test"]

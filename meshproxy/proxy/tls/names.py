@@ -22,11 +22,13 @@ MAX_SERVER_NAME = 255
 class ServerName(NamedTuple):
     """The server that a request is for: `host` as its certificate has to call it, `sni` as TLS can ask for it.
 
-    There is no asking for an IP address (RFC 6066, section 3), nor for what is no name: `sni` is then empty.
+    There is no asking for an IP address (RFC 6066, section 3), nor for what is no name: `sni` is then empty. All that
+    have the same `key` are one server.
     """
 
     host: str
     sni: str
+    key: str
 
 
 @lru_cache(maxsize=1024)
@@ -37,7 +39,7 @@ def server_name(authority: bytes) -> ServerName:
     if not colon or text.endswith("]") or not (port.isdigit() or not port):
         host = text
     host = host.removeprefix("[").removesuffix("]")
-    return ServerName(host, "" if not _can_be_asked_for(host) else host)
+    return ServerName(host, host if _can_be_asked_for(host) else "", host.lower())
 
 
 def _can_be_asked_for(host: str) -> bool:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from ...snapshot import Address
 from ..http.http1_client import Http1ClientConnection
 from ..tls.client import TlsClient, UpstreamTls
-from ..tls.names import ServerName, server_name
+from ..tls.names import server_name
 from .bounded_host import BoundedHost, Bounds
 from .host import Host
 
@@ -33,11 +33,11 @@ class NamedHost(Host):
         super().__init__(address, healthy_since=healthy_since)
         self._bounds = bounds
         self._secured = secured
-        self._pools: OrderedDict[ServerName, Host] = OrderedDict()
+        self._pools: OrderedDict[str, Host] = OrderedDict()
 
     def pool(self, authority: bytes) -> Host:
         """Where the connections for requests to an authority are."""
-        name = server_name(authority)
+        name = server_name(authority).key
         pool = self._pools.get(name)
         if pool is None:
             if len(self._pools) >= MAX_POOLS:

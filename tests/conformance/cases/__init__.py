@@ -20,6 +20,7 @@ from . import (
     redirects,
     retries,
     sidecars,
+    upstream_tls,
 )
 
 CASES: tuple[Case, ...] = (
@@ -38,6 +39,7 @@ CASES: tuple[Case, ...] = (
     *outliers.CASES,
     *retries.CASES,
     *access.CASES,
+    *upstream_tls.CASES,
     *ext_authz.CASES,
 )
 
