@@ -47,6 +47,9 @@ class Transport:
     spliceable = True
     """What is sent may come in a pipe."""
 
+    cut_off = False
+    """The end that was read is not the peer's word: anybody on the way may have made it."""
+
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         if connected.family != socket.AF_UNIX:

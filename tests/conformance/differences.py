@@ -117,6 +117,16 @@ def _odd_spaces(pair: Pair) -> bool:
     return re.fullmatch(rb"\S+ \S+ HTTP/1\.[01]", line) is None and len(line.split()) == 3
 
 
+def _cut_off(pair: Pair, finding: Finding) -> bool:
+    """The backend's answer had no length, and its connection by TLS ended without a word of it."""
+    return (
+        pair.exchange.answer.end == "cut"
+        and not re.search(rb"content-length|transfer-encoding", _answered(pair))
+        and (finding.place, finding.envoy, finding.ours)
+        in (("response 0 whole", True, False), ("connection", "open", "closed"))
+    )
+
+
 def _junk_behind_chunk(message: bytes) -> bool:
     """Behind a chunk's data there is something else than its line end."""
     head, _, body = message.partition(b"\r\n\r\n")
@@ -789,6 +799,29 @@ DIFFERENCES = (
         "the port that the gateway's pod listens on",
         "the Gateway's own port, wherever `--publish` has it listen",
         "it is the port in the YAML",
+    ),
+    Difference(
+        "tls-cut",
+        "a response by TLS that ends with its connection, when that ends without `close_notify`",
+        "whole",
+        "broken off: the client's connection is cut",
+        "anybody on the way could shorten it (RFC 9112, section 9.8)",
+        _cut_off,
+    ),
+    Difference(
+        "tls-without-effect",
+        "fields of a DestinationRule's `tls` that its mode has no use for",
+        "passed over",
+        "problems",
+        "with `mode: SIMPLE` no certificate is shown, with DISABLE or no mode nothing is secured: whoever sets them "
+        "believes otherwise",
+    ),
+    Difference(
+        "tls-identities",
+        "ISTIO_MUTUAL to endpoints whose service accounts nobody has told",
+        "any certificate of the mesh's authorities will do",
+        "it has to be a workload's, with a SPIFFE ID of the trust domain",
+        "a chain alone proves no identity",
     ),
     Difference(
         "outbound-listeners",

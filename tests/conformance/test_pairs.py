@@ -24,8 +24,7 @@ def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     parametrized = (getattr(item, "callspec", None) for item in request.session.items)
     wanted = {one.params["name"] for one in parametrized if one is not None and "name" in one.params}
     cases = [
-        replace(one, exchanges=tuple(e for e in one.exchanges if f"{one.name} / {e.name}" in wanted))
-        for one in CASES
+        replace(one, exchanges=tuple(e for e in one.exchanges if f"{one.name} / {e.name}" in wanted)) for one in CASES
     ]
     cases = [case for case in cases if case.exchanges]
     judged = judge(cases, tmp_path_factory.mktemp("referee"))

@@ -242,6 +242,27 @@ async def test_a_body_that_ends_with_the_connection() -> None:
         assert (answer.status, answer.body, answer.whole) == (200, b"hello", True)
 
 
+async def test_a_body_that_is_cut_off_is_not_taken_for_whole() -> None:
+    """Whoever can cut a connection must not be able to shorten what it brings: RFC 9112, section 9.8."""
+    async with secure_backend(server_context(SERVER), until_close(False)) as server, gateway(secured(server)) as proxy:
+        answer = await proxy.exchange(GET)
+        assert (answer.status, answer.body, answer.whole) == (200, b"hello", False)
+        (line,) = await proxy.logged()
+        assert (line.flags, line.details) == ("UPE", "upstream_reset_after_response_started{protocol_error}")
+
+
+async def test_a_tunnel_ends_with_its_connection_however_that_ends() -> None:
+    async def upgraded(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye")
+
+    async with secure_backend(server_context(SERVER), upgraded) as server, gateway(secured(server)) as proxy:
+        client = await proxy.client()
+        await client.send(b"GET / HTTP/1.1\r\nhost: h.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        assert (await client.read_all()).endswith(b"\r\n\r\nbye")
+        assert client.end == "closed"
+
+
 async def test_a_name_that_is_looked_up_is_not_the_server_that_is_asked_for() -> None:
     async with secure_backend(server_context(SERVER)) as server:
         assert isinstance(server.address, SocketAddress)

@@ -207,12 +207,16 @@ class Http1ClientConnection(Http1Connection):
             self.buffer = b""
             self.finish(True)
             return Response(head.status, headers, buffer)
-        return Response(head.status, headers, _ResponseBody(self, framing))
+        body = _ResponseBody if head.status != 101 else _Tunnel
+        return Response(head.status, headers, body(self, framing))
 
 
 class _ResponseBody(ReceivedBody):
     __slots__ = ()
     _connection: Http1ClientConnection
+
+    # RFC 9112, section 9.8: by TLS, such a response is complete only if the server has said so.
+    ends_when_cut = False
 
     def _ended(self) -> None:
         self._connection.finish(True)
@@ -237,6 +241,13 @@ async def _inform(request: Request, head: ResponseHead) -> None:
     else:
         with tries.new_scope():
             await request.downstream.send_informational(head.status, head.headers)
+
+
+class _Tunnel(_ResponseBody):
+    """What follows an upgrade: what it means that there is no more of it, those at both ends know."""
+
+    __slots__ = ()
+    ends_when_cut = True
 
 
 def _nursery(request: Request) -> trio.Nursery:

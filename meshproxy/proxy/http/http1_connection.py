@@ -40,6 +40,9 @@ class ReceivedBody:
 
     __slots__ = ("_connection", "_decoder", "finished", "length", "trailers")
 
+    ends_when_cut = True
+    """One that goes on to the end of the connection is whole, whoever has ended that."""
+
     def __init__(self, connection: Http1Connection, framing: int) -> None:
         self._connection = connection
         self._decoder = decoder(framing)
@@ -63,6 +66,8 @@ class ReceivedBody:
                 connection.buffer = data
                 continue
             try:
+                if connection.transport.cut_off and not self.ends_when_cut:
+                    raise BodyError("the connection was cut off")
                 self._decoder.end_of_stream()
             except BodyError as error:
                 raise self._lost(error) from error

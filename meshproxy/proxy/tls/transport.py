@@ -11,7 +11,7 @@ Rules:
    `waiter.ready` stays set.
 2. Whatever OpenSSL has to send goes through `_unsent`, first in, first out, whichever task made it do so: what it has
    enciphered is sent in its order and whole, or the connection is lost.
-3. The end is the peer's `close_notify`, or, as in Envoy, that of the connection without one.
+3. The end is the peer's `close_notify`, or that of the connection without one, which `cut_off` tells.
 4. Nobody renegotiates (the contexts see to that), so that reading never waits for writing.
 """
 
@@ -49,6 +49,7 @@ class TlsTransport(Transport):
         "_incoming",
         "_outgoing",
         "_unsent",
+        "cut_off",
         "tls",
     )
 
@@ -76,7 +77,7 @@ class TlsTransport(Transport):
         self._ahead = 0
         self._early = b""
         self._broken: OSError | None = None
-        self._established = self._ended = self._held = False
+        self._established = self._ended = self._held = self.cut_off = False
         if received:
             incoming.write(received)
         self._take_over(transport)
@@ -152,7 +153,8 @@ class TlsTransport(Transport):
             data = self.tls.read(size)
         except ssl.SSLWantReadError:
             data = None
-        except _GONE:
+        except _GONE as error:
+            self.cut_off = isinstance(error, ssl.SSLEOFError)
             data = b""
         except OSError:
             with suppress(OSError):
@@ -183,7 +185,8 @@ class TlsTransport(Transport):
             self._ended = left > 0
         except ssl.SSLWantReadError:
             return b"".join(pieces)
-        except _GONE:
+        except _GONE as error:
+            self.cut_off = isinstance(error, ssl.SSLEOFError)
             self._ended = True
         except OSError as error:
             self._broken = error

@@ -44,6 +44,7 @@ CASES: tuple[Case, ...] = (
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {
+    "tls-cut": ("TLS by authority / a body until the end, cut",),
     "deny-readings": (
         "DENY, spelled otherwise / GET //admin",
         "DENY, spelled otherwise / GET /x/..%2fadmin",

@@ -86,6 +86,7 @@ BODIES = (
     exchange("chunks", head("/", "transfer-encoding: chunked", method="POST") + b"3\r\nabc\r\n0\r\n\r\n"),
     _broken("a body until the end", _OK + b"\r\nhello"),
     _broken("a body until the end, in pieces", _OK + b"\r\nhel", b"lo"),
+    _broken("a body until the end, cut", _OK + b"\r\nhello", end="cut"),
     _broken("a body that is cut off", _OK + b"content-length: 9\r\n\r\nhello", end="cut"),
     _broken("chunks that are cut off", _OK + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", end="cut"),
     _broken("a whole body, then cut", _OK + b"content-length: 5\r\n\r\nhello", end="cut"),
