@@ -6,6 +6,7 @@ The commands, `python -m bench COMMAND`:
 - `load`: a load generator for people without wrk.
 - `scale`: cost and memory against the size of the configuration, and against idle connections.
 - `chaos`: what clients see while endpoints are killed, hung, slowed and broken.
+- `access`: what tokens and policies cost, alone and beside Envoy.
 - `profile`: where a request's time goes.
 - `all`: the three that measure, with their tables and charts put into `README.md` and `results/`.
 

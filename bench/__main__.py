@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .commands.access import access
 from .commands.all import all
 from .commands.balancers import balancers
 from .commands.chaos import chaos
@@ -19,7 +20,7 @@ def main() -> None:
     """What does the proxy cost? Load, and comparisons with other proxies."""
 
 
-for command in (proxies, load, scale, policies, chaos, profile, balancers, all):
+for command in (proxies, load, scale, policies, chaos, profile, balancers, access, all):
     main.add_command(command)
 
 if __name__ == "__main__":

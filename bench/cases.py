@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .meshes import POLICIES, TOKENS, TWO_ROUTES
 from .wrk import Report
 
 MB = 1_000_000
@@ -44,6 +45,8 @@ class Case:
     response_bytes: int = 0
     """Of each response, where it is so large that a part of one counts."""
     access_log: bool = False
+    mesh: str = TWO_ROUTES
+    """What the proxies are configured by, of `meshes.MESHES`."""
     goal: float | None = None
     """The CPU time a request should cost at most, as a ratio to Envoy's."""
 
@@ -51,6 +54,13 @@ class Case:
         """How many requests were answered; of a large response that was not over yet, what had come of it."""
         return report.bytes / self.response_bytes if self.response_bytes else report.requests
 
+
+ACCESS_CASES = (
+    Case("plain", "small GET that nothing is decided about"),
+    Case("token", "the same with a token that has been seen", headers=("authorization: Bearer {token}",), mesh=TOKENS),
+    Case("policies", "the same behind 1,000 rules of which one allows it", mesh=POLICIES),
+)
+"""What access control costs. `{token}` stands for a token."""
 
 CASES = (
     Case("get-32", "small GET, 32 connections", goal=1.0),

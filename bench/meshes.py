@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from meshproxy.identity.minting import SigningKey
 
 Resource = dict[str, Any]
 
@@ -27,6 +30,54 @@ def two_routes(endpoints: Sequence[str]) -> list[Resource]:
     """What the proxies are compared by: two routes, to the same service."""
     routes = [{"match": [{"uri": {"prefix": "/service-a"}}], **to_service()}, to_service()]
     return [gateway(), service(endpoints), virtual_service("routes", ["*"], routes)]
+
+
+def with_tokens(endpoints: Sequence[str]) -> list[Resource]:
+    """Two routes, for requests with a token by `token`, or with none."""
+    rule = {"issuer": _ISSUER, "jwks": _key().jwks(), "forwardOriginalToken": True}
+    return [*two_routes(endpoints), _security("RequestAuthentication", "tokens", {"jwtRules": [rule]})]
+
+
+def with_policies(endpoints: Sequence[str]) -> list[Resource]:
+    """Two routes behind a thousand rules, each about a team's paths, addresses and methods; the last is about all."""
+    rules: list[Resource] = [
+        {
+            "from": [{"source": {"ipBlocks": [f"10.{team // 250}.{team % 250}.0/24"]}}],
+            "to": [{"operation": {"paths": [f"/teams/{team}/*"], "methods": ["GET", "HEAD"]}}],
+        }
+        for team in range(_RULES - 1)
+    ]
+    rules.append({"to": [{"operation": {"methods": ["GET"]}}]})
+    halves = (rules[: _RULES // 2], rules[_RULES // 2 :])
+    policies = [_security("AuthorizationPolicy", f"teams-{n}", {"rules": half}) for n, half in enumerate(halves)]
+    return [*two_routes(endpoints), *policies]
+
+
+_ISSUER = "https://issuer.test"
+_RULES = 1000  # of which a policy has 512 at most
+
+
+@cache
+def token() -> str:
+    """A token that `with_tokens` lets pass."""
+    return _key().sign({"iss": _ISSUER, "sub": "alice", "aud": "bench", "exp": _FAR, "groups": ["dev", "ops"]})
+
+
+_FAR = 4102444800  # the year 2100
+
+
+@cache
+def _key() -> SigningKey:
+    return SigningKey.generate()
+
+
+TWO_ROUTES, TOKENS, POLICIES = "two-routes", "tokens", "policies"
+MESHES: dict[str, Callable[[Sequence[str]], list[Resource]]] = {
+    TWO_ROUTES: two_routes,
+    TOKENS: with_tokens,
+    POLICIES: with_policies,
+}
+"""Those that proxies are compared by."""
 
 
 def many_hosts(endpoints: Sequence[str], count: int) -> list[Resource]:
@@ -80,6 +131,11 @@ def service(endpoints: Sequence[str]) -> Resource:
             "endpoints": [{"address": host, "ports": {"http": int(port)}} for host, port in addresses],
         },
     )
+
+
+def _security(kind: str, name: str, spec: Resource) -> Resource:
+    metadata = {"name": name, "namespace": "istio-system"}
+    return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _resource(kind: str, name: str, spec: Resource) -> Resource:

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from . import wrk
 from .cases import SMALL, Case
+from .meshes import token
 from .origin import Origin, origin
 from .peers import ENVOY, Peer, Setup
 from .processes import free_port, started, wait_until_answering
@@ -80,9 +81,9 @@ def measure(
     ordered = sorted(cases, key=lambda case: case.access_log)
     bar = progress.add_task("starting", total=len(ordered) * len(peers) * (rounds + 1))
     with tempfile.TemporaryDirectory(prefix="meshproxy-bench-") as name, origin(Path(name)) as upstream:
-        for access_log, alike in groupby(ordered, key=lambda case: case.access_log):
-            folder = Path(name, "with-access-log" if access_log else "without-access-log")
-            with running(peers, upstream, folder, access_log=access_log, python=python) as proxies:
+        for (access_log, mesh), alike in groupby(ordered, key=lambda case: (case.access_log, case.mesh)):
+            folder = Path(name, mesh, "with-access-log" if access_log else "without-access-log")
+            with running(peers, upstream, folder, access_log=access_log, python=python, mesh=mesh) as proxies:
                 for case in alike:
                     measured: dict[str, list[Round]] = {peer.name: [] for peer in peers}
                     # The first round opens connections and fills caches; it does not count.
@@ -99,7 +100,7 @@ def measure(
 
 @contextmanager
 def running(
-    peers: Iterable[Peer], upstream: Origin, folder: Path, *, access_log: bool, python: Path
+    peers: Iterable[Peer], upstream: Origin, folder: Path, *, access_log: bool, python: Path, mesh: str
 ) -> Iterator[list[Proxy]]:
     """The peers, all running and answering."""
     with ExitStack() as stack:
@@ -109,7 +110,7 @@ def running(
             files.mkdir(parents=True)
             # nginx's workers are not us.
             folder.chmod(0o755)
-            setup = Setup(free_port(), free_port(), upstream.endpoints, files, access_log, python)
+            setup = Setup(free_port(), free_port(), upstream.endpoints, files, access_log, python, mesh)
             log = files / f"{peer.name}.log"
             process = stack.enter_context(started(peer.launch(setup), log))
             wait_until_answering(process, setup.port, SMALL, log)
@@ -125,7 +126,7 @@ def measure_round(proxy: Proxy, case: Case, seconds: int) -> Round:
         seconds=seconds,
         connections=case.connections,
         method=case.method,
-        headers=case.headers,
+        headers=[one.replace("{token}", token()) for one in case.headers],
         body_bytes=case.body_bytes,
     )
     spent = cpu_time(proxy.process.pid).since(before)

@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from .cases import CASES, SMALL
 from .load import generate, target
+from .meshes import TWO_ROUTES
 from .origin import origin
 from .peers import ENVOY, MESHPROXY, Peer
 from .proxies import Proxy, Ratios, measure_round, running
@@ -89,7 +90,9 @@ def measure_steady(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshproxy-bench-")))
         upstream = stack.enter_context(origin(folder))
-        proxies = stack.enter_context(running(peers, upstream, folder, access_log=False, python=python))
+        proxies = stack.enter_context(
+            running(peers, upstream, folder, access_log=False, python=python, mesh=TWO_ROUTES)
+        )
         peaks: dict[str, list[float]] = {peer.name: [] for peer in peers}
         for _ in range(_PEAK_ROUNDS):
             for proxy in proxies:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .access import access
 from .balancers import balancers
 from .options import python_option, resume_option
 from .policies import policies
@@ -25,5 +26,5 @@ def all(context: click.Context, python: Path | None, resume: bool) -> None:
     """
     for command in (proxies, scale):
         context.invoke(command, python=python, kept=True, resume=resume)
-    for command in (policies, balancers, profile):
+    for command in (policies, access, balancers, profile):
         context.invoke(command, python=python, kept=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..meshes import GATEWAY_PORT, two_routes, write
+from ..meshes import GATEWAY_PORT, MESHES, write
 from ..processes import Launch
 from .peer import Peer, Setup, told_version
 
 
 def options(setup: Setup) -> list[str]:
     """The options that `meshproxy run` and `meshproxy export envoy` have in common; writes the mesh."""
-    mesh = write(two_routes(setup.endpoints), setup.folder / "mesh.yaml")
+    mesh = write(MESHES[setup.mesh](setup.endpoints), setup.folder / "mesh.yaml")
     publish = f"{GATEWAY_PORT}:127.0.0.1:{setup.port}"
     return ["-f", str(mesh), "--publish", publish, "--admin", f"127.0.0.1:{setup.admin_port}"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..meshes import TWO_ROUTES
 from ..processes import Launch
 
 
@@ -23,6 +24,8 @@ class Setup:
     access_log: bool
     python: Path
     """The interpreter for those in Python."""
+    mesh: str = TWO_ROUTES
+    """What those are configured by that read meshes, of `meshes.MESHES`."""
 
     @property
     def log(self) -> Path:

@@ -122,3 +122,14 @@ def test_policies_are_compared_with_none(tmp_path: Path) -> None:
     rounds = json.loads(file.read_text())["parts"]["policies"]["data"]["rounds"]
     assert {len(figures) for figures in rounds.values()} == {1}
     assert "retries with a time limit a try" in rounds
+
+
+def test_access_times_decisions_and_requests_with_tokens_and_behind_policies(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    finished = bench("access", "--rounds", "1", "--python", sys.executable, "--json", str(file))
+    assert finished.returncode == 0, finished.stderr
+    parts = json.loads(file.read_text())["parts"]
+    assert all(microseconds > 0 for _, _, microseconds in parts["decisions"]["data"]["rows"])
+    cases = parts["beside-envoy"]["data"]["cases"]
+    assert [one["case"]["name"] for one in cases] == ["plain", "token", "policies"]
+    assert all(one["errors"] == 0 for case in cases for rounds in case["rounds"].values() for one in rounds)
