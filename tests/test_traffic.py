@@ -12,8 +12,10 @@ import yaml
 
 from meshproxy.snapshot import SocketAddress, TcpKeepalive
 
+from .certificates import Ca
 from .mesh.support import GATEWAY, service_entry, snapshot_of, virtual_service
-from .proxy.support import OK, Backend, Gateway, Holding, Peer, Script, answers, backend, gateway, until
+from .proxy.secure import secure_backend, server_context
+from .proxy.support import LOCALHOST, OK, Backend, Gateway, Holding, Peer, Script, answers, backend, gateway, until
 
 DOCS = (Path(__file__).parents[1] / "docs" / "traffic.md").read_text()
 INGRESS = GATEWAY.replace("name: gw", "name: ingress")
@@ -134,6 +136,26 @@ async def test_connection_pools() -> None:
     assert [received.count(b"GET / ") for received in shop.received] == [2, 1]
     assert (config.connect_timeout_s, config.idle_timeout_s, config.max_connection_duration_s) == (0.25, 4, 600)
     assert config.tcp_keepalive == TcpKeepalive(probes=3, time_s=60, interval_s=5)
+
+
+async def test_tls(tmp_path: Path) -> None:
+    ca = Ca()
+    (tmp_path / "ca.pem").write_text(ca.pem)
+    text = example("TLS").replace("/etc/certs/ca.pem", str(tmp_path / "ca.pem"))
+    names = ("shop.example.com", "other.example.com")
+    async with (
+        secure_backend(server_context(ca.issue(names[0]))) as shop,
+        secure_backend(server_context(Ca("another root").issue(*names))) as stranger,
+    ):
+        for server, status in ((shop, 200), (stranger, 503)):
+            assert isinstance(server.address, SocketAddress)
+            entry = service_entry("shop", port=server.address.port)
+            async with gateway(snapshot_of(INGRESS, entry, text, ROUTES, publish={80: LOCALHOST})) as proxy:
+                proxy.worker.addresses["http"] = next(iter(proxy.worker.addresses.values()))
+                assert (await proxy.exchange(request())).status == status
+
+    assert shop.names == ["shop.example.com"]
+    assert [b"GET" in received for received in (*shop.received, *stranger.received)] == [True, False, False, False]
 
 
 async def test_circuit_breakers() -> None:
