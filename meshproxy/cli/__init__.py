@@ -11,6 +11,7 @@
 - `token` makes tokens for development, and looks into any.
 - `serving` is what the commands that serve have in common, `app` the app beside a sidecar.
 - `configuration` reads and checks files, for every command that takes them.
+- `identity` has the options by which those get theirs; `authorities` finds the CA that they name.
 - `parameters` reads what people type: addresses, ports, durations, labels.
 
 Exit codes: 0 when all went well, 1 when there is something for the user to mend, 2 when the command could not be

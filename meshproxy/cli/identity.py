@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import click
-from cryptography import x509
 
-from ..identity import (
-    Authority,
-    IdentityError,
-    RemoteCa,
-    Unusable,
-    WorkloadIdentity,
-    certificates,
-    files,
-    local_ca,
-    spiffe,
-    trusted_by,
-)
-from ..identity.protocol import DEFAULT_PORT
-from ..identity.spiffe import SpiffeId
-from ..mesh import Trust, needs_of_identity
-from ..mesh.names import TRUST_DOMAIN
+from ..identity import spiffe
+from ..identity.errors import IdentityError, Unusable
+from ..mesh import needs_of_identity
 from ..snapshot import Snapshot
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE
-from .keys import File, Lifetime, Passphrase, passphrase_file_option
+from .keys import File, Lifetime, passphrase_file_option
 from .serving import fail
 
-Command = TypeVar("Command", bound=Callable[..., object])
+if TYPE_CHECKING:
+    from ..identity import WorkloadIdentity
+    from .authorities import Ca
 
-_MAX_TOKEN = 4096
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -44,7 +30,8 @@ class RemoteAddress:
     """Where `meshproxy ca serve` is."""
 
     host: str
-    port: int
+    port: int | None
+    """None for the usual one."""
 
 
 class CaLocation(click.ParamType[Path | RemoteAddress]):
@@ -60,7 +47,7 @@ class CaLocation(click.ParamType[Path | RemoteAddress]):
         try:
             parts = urlsplit(text)
             if scheme.lower() == "https" and parts.hostname and parts.path in ("", "/") and not parts.query:
-                return RemoteAddress(parts.hostname, parts.port or DEFAULT_PORT)
+                return RemoteAddress(parts.hostname, parts.port)
         except ValueError:
             pass
         self.fail(f"{text!r} is not where a CA is; write certs/, or https://ca.example.com:15012", param, ctx)
@@ -139,30 +126,22 @@ def ca_options(given: dict[str, Any]) -> CaOptions:
         raise click.UsageError("a CA elsewhere is known by its root certificate: give it by --ca-root")
     for name, value in (("--join-token-file", options.join_token_file), ("--ca-root", options.ca_root)):
         if value is not None and not elsewhere:
-            raise click.UsageError(f"{name} is for a CA elsewhere: --ca https://HOST:{DEFAULT_PORT}")
+            raise click.UsageError(f"{name} is for a CA elsewhere: --ca https://HOST")
     if location is None and options.credentials is not None:
         raise click.UsageError("--credentials keeps what a CA has issued: say which, by --ca")
     return options
 
 
-@dataclass(frozen=True)
-class Ca:
-    """A CA that was found, and whose identities it is for."""
-
-    trust: Trust
-    identify: Callable[[SpiffeId], WorkloadIdentity]
-
-
 def open_ca(options: CaOptions) -> Ca | None:
     """The CA that the options name; None if they name none. Exits, and says why, where it cannot be used."""
+    if options.location is None:
+        return None
+    from . import authorities  # a mesh without identities does not wait for what reads certificates
+
     try:
-        match options.location:
-            case None:
-                return None
-            case Path() as directory:
-                return _local(directory, options)
-            case address:
-                return _remote(address, options)
+        if isinstance(options.location, Path):
+            return authorities.local(options.location, options)
+        return authorities.remote(options.location, options)
     except IdentityError as error:
         no_identity(error)
 
@@ -186,47 +165,3 @@ def identified(ca: Ca | None, snapshot: Snapshot, namespace: str, service_accoun
         return ca.identify(spiffe.of_service_account(ca.trust.domain, namespace, service_account))
     except ValueError as error:
         fail(f"no identity: {error}", EXIT_PROBLEMS)
-
-
-def _local(directory: Path, options: CaOptions) -> Ca:
-    authority = Authority(directory, Passphrase(options.passphrase_file))
-    domain = authority.trust_domain
-    if options.trust_domain not in (None, domain):
-        raise click.UsageError(f"--trust-domain {options.trust_domain}: the CA in {directory} is that of {domain}")
-    sign = local_ca(authority, _now, timedelta(seconds=options.certificate_ttl_s))
-    return Ca(
-        Trust(domain, options.trust_domain_aliases),
-        lambda id: WorkloadIdentity(
-            sign, id, clock=_now, chance=random.random, trusted=trusted_by(authority), kept=options.credentials
-        ),
-    )
-
-
-def _remote(address: RemoteAddress, options: CaOptions) -> Ca:
-    assert options.ca_root is not None
-    roots = tuple(certificates.read_certificates(options.ca_root))
-    domain = options.trust_domain or _trust_domain_of(roots) or TRUST_DOMAIN
-    token = _join_token(options.join_token_file) if options.join_token_file is not None else None
-    ca = RemoteCa(address.host, domain, roots, address.port, token)
-    return Ca(
-        Trust(domain, options.trust_domain_aliases),
-        lambda id: WorkloadIdentity(ca, id, clock=_now, chance=random.random, kept=options.credentials),
-    )
-
-
-def _trust_domain_of(roots: tuple[x509.Certificate, ...]) -> str | None:
-    try:
-        return certificates.spiffe_id(roots[0]).trust_domain
-    except ValueError:
-        return None  # a root that somebody brought need not say
-
-
-def _join_token(path: Path) -> str:
-    token = files.read(path)[:_MAX_TOKEN].decode("ascii", "replace").strip()
-    if not token or not token.isprintable() or " " in token:
-        raise Unusable(f"{path} holds no join token; `meshproxy ca token` makes one, and writes it alone to its output")
-    return token
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
