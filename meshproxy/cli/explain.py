@@ -15,7 +15,7 @@ import click
 
 from ..mesh import Mesh, OutboundPolicy, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
 from ..mesh.advice import advice, listed
-from ..mesh.gateway import PlacedServer, considered_by_gateway, merge_servers, selected_gateways
+from ..mesh.gateway import PlacedServer, considered_by_gateway, merge_servers, selected_gateways, servers_for
 from ..mesh.hosts import is_wildcard
 from ..mesh.inbound import served_ports
 from ..mesh.names import gateway_name
@@ -29,26 +29,27 @@ from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, count, locality_option,
 from .explanation import Story, as_dict, show
 from .serving import fail
 
-_HTTP_PORT = 80
+_PORTS = {"http": 80, "https": 443}
 _OUTBOUND = SocketAddress("127.0.0.1", 15001)
 _APP = SocketAddress("127.0.0.1", 9000)  # no request is explained that would get there
 
 
-class Url(click.ParamType[tuple[str, str]]):
-    """A URL as authority and target; whatever else it may be, the proxy decides about that."""
+class Url(click.ParamType[tuple[str, str, str]]):
+    """A URL as scheme, authority and target; whatever else it may be, the proxy decides about that."""
 
     name = "url"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str, str]:
         if isinstance(value, tuple):
             return value
         parts = _URL.match(value)
         assert parts is not None
         scheme, authority, target = parts.groups()
-        if scheme and scheme.lower() != "http":
-            self.fail(f"{value!r} is not for HTTP without TLS; write it as http://example.com/path", param, ctx)
+        scheme = (scheme or "http").lower()
+        if scheme not in _PORTS:
+            self.fail(f"{value!r} is not for HTTP; write it as http://example.com/path, or with https", param, ctx)
         # As clients do: no credentials, no fragment, and a path in any case.
-        return authority.rpartition("@")[2], target if target.startswith("/") else f"/{target}"
+        return scheme, authority.rpartition("@")[2], target if target.startswith("/") else f"/{target}"
 
 
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([^#]*)")
@@ -106,7 +107,7 @@ def explain(
     namespace: str,
     locality: Locality | None,
     method: str,
-    url: tuple[str, str],
+    url: tuple[str, str, str],
 ) -> None:
     """Tell what becomes of a request, and why, without sending anything.
 
@@ -125,7 +126,7 @@ def explain(
         fail("--outbound-policy is for a sidecar: give --workload too", EXIT_UNUSABLE)
     if inbound and (workload is None or outbound_policy is not None):
         fail("--inbound is for a sidecar: give --workload, and no --outbound-policy", EXIT_UNUSABLE)
-    authority, target = url
+    scheme, authority, target = url
     if token is not None:
         headers = (*headers, ("authorization", f"Bearer {_token(token)}"))
     mesh = _mesh(paths, namespace)
@@ -134,7 +135,7 @@ def explain(
     elif workload:
         entrance = _sidecar(mesh, workload, outbound_policy or "ALLOW_ANY", locality)
     else:
-        entrance = _gateway(mesh, gateway, _port(authority), namespace, locality)
+        entrance = _gateway(mesh, gateway, _port(authority), scheme, namespace, locality)
     told = explain_request(
         entrance.snapshot,
         entrance.listener,
@@ -143,7 +144,7 @@ def explain(
     )
     told = replace(told, tried=tuple(_tried(told, entrance)))
     hosts = _hosts_written(mesh, told.virtual_host) if told.virtual_host else ()
-    story = Story(_request_line(method, authority, target), told, entrance.origins, hosts)
+    story = Story(_request_line(method, scheme, authority, target), told, entrance.origins, hosts)
     if as_json:
         click.echo(json.dumps(as_dict(story), indent=1))
     else:
@@ -173,11 +174,11 @@ def _mesh(paths: Sequence[str], namespace: str) -> Mesh:
     return configuration.mesh
 
 
-def _request_line(method: str, authority: str, target: str) -> str:
+def _request_line(method: str, scheme: str, authority: str, target: str) -> str:
     """The request for people, who know it by its URL."""
     if method == "CONNECT":
         return f"{method} {authority}"
-    return f"{method} {f'http://{authority}' if authority else ''}{target}"
+    return f"{method} {f'{scheme}://{authority}' if authority else ''}{target}"
 
 
 def _head(method: str, authority: str, target: str, headers: Sequence[tuple[str, str]]) -> bytes:
@@ -226,7 +227,7 @@ def _tried(told: Explanation, entrance: _Entrance) -> Iterator[Tried]:
 def _host_and_port(authority: str) -> tuple[str, int]:
     port = _port(authority)
     host = authority if port is None else authority.rpartition(":")[0]
-    return host.strip("[]").lower(), _HTTP_PORT if port is None else port
+    return host.strip("[]").lower(), _PORTS["http"] if port is None else port
 
 
 def _sidecar(mesh: Mesh, workload: str, outbound_policy: OutboundPolicy, locality: Locality | None) -> _Entrance:
@@ -273,7 +274,9 @@ def _inbound(mesh: Mesh, workload: str, port: int | None) -> _Entrance:
     return _Entrance(snapshot, listeners[number], (origin,), considered)
 
 
-def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str, locality: Locality | None) -> _Entrance:
+def _gateway(
+    mesh: Mesh, gateway: str | None, port: int | None, scheme: str, namespace: str, locality: Locality | None
+) -> _Entrance:
     """A listener of the gateway that runs `gateway`, or of one that runs all Gateways; the only one, or by its port."""
     name = None if gateway is None else gateway_name(gateway, DEFAULT_NAMESPACE)
     if name is not None and name not in mesh.gateways:
@@ -288,13 +291,17 @@ def _gateway(mesh: Mesh, gateway: str | None, port: int | None, namespace: str, 
     ]
     found = known
     if len(known) > 1:
-        found = [(listener, servers) for listener, servers in known if listener.address.port == (port or _HTTP_PORT)]
+        found = [
+            (listener, servers) for listener, servers in known if listener.address.port == (port or _PORTS[scheme])
+        ]
     if len(found) != 1:
         _undecided(known)
     listener, servers = found[0]
 
     def considered(authority: str, _: VirtualHost | None) -> Iterable[ConsideredRoute]:
-        return considered_by_gateway(mesh, servers, _host_and_port(authority)[0], selector=labels, namespace=namespace)
+        host = _host_and_port(authority)[0]
+        group = servers_for(servers, host)
+        return considered_by_gateway(mesh, group, host, selector=labels, namespace=namespace) if group else []
 
     named = (server for server in servers if name in (None, server.gateway_name))
     return _Entrance(snapshot, listener, tuple(map(_server_origin, named)), considered)

@@ -92,6 +92,9 @@ def _lines(story: Story) -> Iterator[Text]:
     explanation = story.explanation
     yield Text(story.request, "bold")
     yield _heading("listener", str(explanation.listener.address), story.listener_origins)
+    if explanation.server_name:
+        yield Text(f"  no filter chain for the server {explanation.server_name!r}: the connection is closed", "red")
+        return
     if explanation.received and explanation.request:
         yield from _rewrites(explanation.received, explanation.request)
         yield from _changes("request", explanation.header_changes)

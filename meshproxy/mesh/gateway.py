@@ -1,36 +1,45 @@
 """What a gateway runs: the Gateways that select it, merged, with the VirtualServices bound to them.
 
-Sources: Istio's `mergeGateways` (pilot/pkg/model/gateway.go) and `buildGatewayHTTPRouteConfig`. Servers of
-one port and one `bind` are one listener, whichever Gateways they come from, and have one route configuration.
+Sources: Istio's `mergeGateways` (pilot/pkg/model/gateway.go), `buildGatewayListeners` and
+`buildGatewayHTTPRouteConfig`. Servers of one port and one `bind` are one listener, whichever Gateways they come from.
+Those of plain HTTP have one filter chain and one route configuration; each of HTTPS has its own, for the names that its
+clients ask for (SNI).
 
-One difference from Istio: a Gateway's port is never translated to the `targetPort` of a Service that selects
-the gateway. Istio does so because a pod cannot choose where its Service listens; here `publish` chooses.
+Two differences from Istio: a Gateway's port is never translated to the `targetPort` of a Service that selects
+the gateway. Istio does so because a pod cannot choose where its Service listens; here `publish` chooses. And no port
+is for HTTP and HTTPS at once, whichever server comes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Unpack
 
-from ..resources import Destination, Gateway, Resource, Server
+from ..resources import Destination, Gateway, Problem, Resource, Secret, Server, format_path
 from ..snapshot import (
     UNKNOWN_LOCALITY,
+    ClientCertDetails,
     FilterChain,
+    FilterChainMatch,
     HttpConnectionManager,
     Listener,
     Locality,
+    Origin,
     Route,
     RouteConfiguration,
     Snapshot,
     SocketAddress,
     VirtualHost,
 )
+from ..snapshot import Secret as SnapshotSecret
+from .advice import listed
 from .authentication import jwt_authentication
 from .authorization import rbac_filters
 from .clusters import ClusterReference, Targets
 from .covering import is_catch_all
+from .credentials import Credentials
 from .ext_authz import ext_authz
 from .hosts import HostMap, specificity, subset_of
 from .http_options import HttpOptions
@@ -42,6 +51,7 @@ from .names import ROOT_NAMESPACE, with_port
 from .policy_targets import Target
 from .registry import selects
 from .routes import ConsideredRoute, RouteContext, considered_routes, virtual_service_routes
+from .server_tls import server_tls
 from .virtual_services import Match, MergedVirtualService
 
 ANY_ADDRESS = "0.0.0.0"
@@ -58,6 +68,33 @@ class PlacedServer(NamedTuple):
     def gateway_name(self) -> str:
         """The Gateway as VirtualServices name it."""
         return f"{self.gateway.namespace}/{self.gateway.name}"
+
+    @property
+    def listener(self) -> tuple[int, str]:
+        """The port and the address that it shares a listener by."""
+        return self.server.port.number, self.server.bind or ANY_ADDRESS
+
+    @property
+    def is_secured(self) -> bool:
+        """It speaks TLS."""
+        return self.server.port.protocol.upper() == "HTTPS"
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """Its hosts, without what they say of namespaces: what a client asks for."""
+        return tuple(dict.fromkeys(host.lower().rpartition("/")[2] for host in self.server.hosts))
+
+    @property
+    def full_hosts(self) -> tuple[str, ...]:
+        """Its hosts, with the namespaces that they are for."""
+        here = f"{self.gateway.namespace}/"
+        return tuple(here + host[2:] if host.startswith("./") else host for host in map(str.lower, self.server.hosts))
+
+    def origin(self, *path: str) -> Origin:
+        """Where it is written, or a part of it."""
+        steps: tuple[str | int, ...] = ("spec", "servers", self.place, *path)
+        position = self.gateway.position(*steps)
+        return Origin(position.file, position.line, self.gateway.id, format_path(steps))
 
 
 def gateway_snapshot(
@@ -78,24 +115,31 @@ def gateway_snapshot(
     `locality` is where the gateway runs.
     """
     here = Whereabouts.of(selector or {}, locality)
+    credentials, secrets = Credentials.of(mesh.of(Secret), namespace), dict[str, SnapshotSecret]()
     listeners, targets = [], Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, here, trust)
     merged = merge_servers(selected_gateways(mesh, selector))
     for (port, bind), servers in merged.items():
-        hosts = contributions(mesh, servers, selector, namespace, partial(targets.cluster_of, port))
-        own_bind = servers[0].server.bind
-        name = f"http.{port}.{own_bind}" if own_bind else f"http.{port}"
-        limits = at_gateways(mesh.traffic_limits, [server.gateway_name for server in servers])
-        routes = RouteConfiguration(name, tuple(_virtual_hosts(hosts, port, limits)))
+        chains = []
+        for group in route_groups(servers):
+            hosts = contributions(mesh, group, selector, namespace, partial(targets.cluster_of, port))
+            limits = at_gateways(mesh.traffic_limits, [server.gateway_name for server in group])
+            redirected = _redirected_hosts(mesh, group, namespace)
+            routes = RouteConfiguration(_routes_name(group[0]), tuple(_virtual_hosts(hosts, port, limits, redirected)))
+            target = gateway_target(namespace, selector, (server.gateway for server in group))
+            access, tokens = rbac_filters(mesh, target, port), jwt_authentication(mesh, target)
+            asked = ext_authz(mesh, target, port, targets)
+            manager = HttpConnectionManager(routes, ext_authz=asked, jwt_authn=tokens, rbac=access, **http)
+            chain, its_secrets = _chain(group[0], limits.on_manager(manager), credentials, trust or Trust())
+            chains.append(chain)
+            for secret in its_secrets:
+                secrets.setdefault(secret.name, secret)
         address = (publish or {}).get(port, SocketAddress(bind, port))
         if sum(port == other for other, _ in merged) > 1:  # only their hosts tell these listeners apart
             address = SocketAddress(bind, address.port)
-        target = gateway_target(namespace, selector, (server.gateway for server in servers))
-        access, tokens = rbac_filters(mesh, target, port), jwt_authentication(mesh, target)
-        asked = ext_authz(mesh, target, port, targets)
-        manager = HttpConnectionManager(routes, ext_authz=asked, jwt_authn=tokens, rbac=access, **http)
-        listener = Listener(f"{bind}_{port}", address, (FilterChain(manager),))
-        listeners.append(limits.on(listener))
-    return with_identity(Snapshot(tuple(listeners), tuple(targets.clusters()), tuple(targets.secrets())))
+        listeners.append(Listener(f"{bind}_{port}", address, tuple(chains)))
+    clusters = tuple(targets.clusters())
+    secrets |= {secret.name: secret for secret in targets.secrets() if secret.name not in secrets}
+    return with_identity(Snapshot(tuple(listeners), clusters, tuple(secrets.values())))
 
 
 def gateway_target(namespace: str, selector: Mapping[str, str] | None, gateways: Iterable[Resource[Gateway]]) -> Target:
@@ -115,19 +159,113 @@ def selected_gateways(mesh: Mesh, labels: Mapping[str, str] | None) -> list[Reso
 
 
 def merge_servers(gateways: Iterable[Resource[Gateway]]) -> dict[tuple[int, str], list[PlacedServer]]:
-    """The HTTP servers of some Gateways by port and address to bind, in the order of the Gateways."""
+    """The servers of some Gateways by port and address to bind, in the order of the Gateways.
+
+    One that cannot be served beside those before it is left out.
+    """
+    merged: dict[tuple[int, str], list[PlacedServer]] = {}
+    for server, conflict in _joined(gateways):
+        if conflict is None:
+            merged.setdefault(server.listener, []).append(server)
+    return merged
+
+
+def server_conflicts(gateways: Iterable[Resource[Gateway]]) -> Iterator[Problem]:
+    """The servers that one proxy that runs all these Gateways would leave out, and why."""
+    for server, conflict in _joined(gateways):
+        if conflict is not None:
+            yield server.gateway.problem(("spec", "servers", server.place), conflict)
+
+
+def _joined(gateways: Iterable[Resource[Gateway]]) -> Iterator[tuple[PlacedServer, str | None]]:
+    """Each server, and why it cannot be served beside those before it."""
     merged: dict[tuple[int, str], list[PlacedServer]] = {}
     for gateway in gateways:
         for place, server in enumerate(gateway.spec.servers):
             if is_served(server):
-                servers = merged.setdefault((server.port.number, server.bind or ANY_ADDRESS), [])
-                servers.append(PlacedServer(server, gateway, place))
-    return merged
+                placed = PlacedServer(server, gateway, place)
+                beside = merged.setdefault(placed.listener, [])
+                conflict = next(filter(None, (_conflict(one, placed) for one in beside)), None)
+                if conflict is None:
+                    beside.append(placed)
+                yield placed, conflict
+
+
+def _conflict(earlier: PlacedServer, later: PlacedServer) -> str | None:
+    """Why two servers cannot share a listener."""
+    position = earlier.gateway.position("spec", "servers", earlier.place)
+    where = f"{earlier.gateway.id} in {position.file}:{position.line}"
+    port = f"port {later.server.port.number}"
+    if earlier.is_secured != later.is_secured:
+        return f"{port} speaks {earlier.server.port.protocol} for {where}, so that this is left out; use another port"
+    if earlier.server.tls is None or later.server.tls is None:
+        return None
+    names = earlier.server_names if later.is_secured else earlier.full_hosts
+    twice = [name for name in (later.server_names if later.is_secured else later.full_hosts) if name in names]
+    if not twice:
+        return None
+    return f"{where} has {listed(twice)} on {port} too, so that this is left out; name each host in one server"
 
 
 def is_served(server: Server) -> bool:
-    """Whether this server gets a listener: plain HTTP over TCP, so far."""
-    return server.port.protocol.upper() == "HTTP" and server.port.number != 0
+    """Whether this server gets a listener: HTTP over TCP or TLS that ends here, so far."""
+    protocol = server.port.protocol.upper()
+    if server.port.number == 0 or protocol not in ("HTTP", "HTTPS"):
+        return False
+    return protocol == "HTTP" or (server.tls is not None and server.tls.mode in _TERMINATING)
+
+
+_TERMINATING = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
+
+
+def route_groups(servers: Sequence[PlacedServer]) -> list[list[PlacedServer]]:
+    """The servers of a listener that share a filter chain and a route configuration."""
+    return [[server] for server in servers] if servers[0].is_secured else [list(servers)]
+
+
+def servers_for(servers: Sequence[PlacedServer], host: str) -> list[PlacedServer]:
+    """The servers of a listener that share the filter chain which requests for `host` come to; there may be none."""
+    if not servers[0].is_secured:
+        return list(servers)
+    by_name = {name: server for server in servers for name in server.server_names}
+    found = sorted((name for name in by_name if subset_of(host, name)), key=specificity)
+    return [by_name[found[0]]] if found else []
+
+
+def _chain(
+    server: PlacedServer, manager: HttpConnectionManager, credentials: Credentials, trust: Trust
+) -> tuple[FilterChain, tuple[SnapshotSecret, ...]]:
+    """The filter chain of a server, or of all plain ones of a port, and the secrets that it refers to."""
+    settings = server.server.tls
+    if not server.is_secured or settings is None:
+        return FilterChain(manager), ()
+    tls = server_tls(settings, credentials, trust, server.origin("tls"))
+    names = () if "*" in server.server_names else tuple(sorted(server.server_names))
+    if tls.context.common.validation_context is not None:
+        details = ClientCertDetails(subject=True, cert=True, uri=True, dns=True)
+        manager = replace(manager, forward_client_cert="SANITIZE_SET", client_cert_details=details)
+    name = manager.route_config.name
+    return FilterChain(manager, FilterChainMatch(names), tls.context, name, server.origin()), tls.secrets
+
+
+def _routes_name(server: PlacedServer) -> str:
+    """What Istio calls the route configuration of a server (`gatewayRDSRouteName`)."""
+    port, gateway = server.server.port, server.gateway
+    name = f"http.{port.number}"
+    if server.is_secured:
+        name = f"https.{port.number}.{port.name}.{gateway.name}.{gateway.namespace}"
+    return f"{name}.{server.server.bind}" if server.server.bind else name
+
+
+def _redirected_hosts(mesh: Mesh, servers: Iterable[PlacedServer], proxy_namespace: str) -> frozenset[str]:
+    """The hosts of which plain requests are sent to HTTPS: those of the servers that ask for it."""
+    found: set[str] = set()
+    for server in servers:
+        if server.server.tls is not None and server.server.tls.https_redirect:
+            found.update(server.server_names)
+            for service in mesh.virtual_services.at_gateway(server.gateway_name, proxy_namespace):
+                found.update(Admission(server).admit(service))
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,15 +373,28 @@ class Admission:
         return tuple(common for scope in scopes if scope is not None for common in scope.intersection((host,)))
 
 
-def _virtual_hosts(hosts: Mapping[str, list[Contribution]], port: int, limits: Limits) -> Iterator[VirtualHost]:
-    """The virtual hosts, by name. Hosts with the very same routes and limits share one, named for the most specific."""
-    if not hosts:
+def _virtual_hosts(
+    hosts: Mapping[str, list[Contribution]], port: int, limits: Limits, redirected: Collection[str] = frozenset()
+) -> Iterator[VirtualHost]:
+    """The virtual hosts, by name. Hosts with the very same routes and limits share one, named for the most specific.
+
+    Plain requests for those that are `redirected` are sent to HTTPS; nothing else need be there for them.
+    """
+    everyone = {**hosts, **{host: [] for host in redirected if host not in hosts}}
+    if not everyone:
         yield VirtualHost(f"blackhole:{port}", ("*",), ())
-    alike: dict[tuple[tuple[Contribution, ...], tuple[Limit, ...]], list[str]] = {}
-    for host in sorted(hosts, key=specificity):
-        alike.setdefault((tuple(hosts[host]), limits.of_host((host,))), []).append(host)
+    alike: dict[tuple[tuple[Contribution, ...], tuple[Limit, ...], bool], list[str]] = {}
+    for host in sorted(everyone, key=specificity):
+        key = tuple(everyone[host]), limits.of_host((host,)), host in redirected
+        alike.setdefault(key, []).append(host)
     for first, *others in sorted(alike.values(), key=lambda names: with_port(names[0], port)):
-        routes = [route for contribution in hosts[first] for route in contribution.routes]
+        routes = [route for contribution in everyone[first] for route in contribution.routes]
         # Each VirtualService may have a route for the rest; these wait until all others had their turn.
         routes.sort(key=lambda route: is_catch_all(route.match))
-        yield VirtualHost(with_port(first, port), (first, *others), tuple(routes), include_request_attempt_count=True)
+        yield VirtualHost(
+            with_port(first, port),
+            (first, *others),
+            tuple(routes),
+            include_request_attempt_count=True,
+            require_tls=first in redirected,
+        )

@@ -63,7 +63,7 @@ class Limits:
         """The listener, with its limits."""
         if not self.limits:
             return listener
-        chains = (replace(chain, http=self._on_manager(chain.http)) for chain in listener.filter_chains)
+        chains = (replace(chain, http=self.on_manager(chain.http)) for chain in listener.filter_chains)
         return replace(listener, filter_chains=tuple(chains))
 
     def of_host(self, domains: Iterable[str]) -> tuple[Limit, ...]:
@@ -71,7 +71,10 @@ class Limits:
         domains = tuple(domains)
         return tuple(one for one in self.limits if one.spec.hosts and _covers(one, domains))
 
-    def _on_manager(self, http: HttpConnectionManager) -> HttpConnectionManager:
+    def on_manager(self, http: HttpConnectionManager) -> HttpConnectionManager:
+        """A filter chain's manager, with its limits."""
+        if not self.limits:
+            return http
         everywhere = (one for one in self.limits if not one.spec.hosts and not one.spec.routes)
         hosts = tuple(self._on_host(host) for host in http.route_config.virtual_hosts)
         return _bounded(replace(http, route_config=replace(http.route_config, virtual_hosts=hosts)), everywhere)

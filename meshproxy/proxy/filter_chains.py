@@ -11,10 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
-from ..snapshot import ANY_CONNECTION, FilterChainMatch
+from ..snapshot import ANY_CONNECTION, FilterChain, FilterChainMatch, Listener
 from .tls.client_hello import ClientHello
 
 T = TypeVar("T")
+
+
+def chain_for(listener: Listener, server_name: str) -> FilterChain | None:
+    """The chain of a listener that a well-behaved client comes to, which asks for a server by the name of its request's
+    host and speaks TLS where there is TLS."""
+    chains = [(chain.match, chain) for chain in listener.filter_chains]
+    secured = any(chain.tls is not None for chain in listener.filter_chains)
+    index = ChainIndex(chains)
+    return index.only or index.find(ClientHello(server_name.lower()) if secured else None)
 
 
 class ChainIndex(Generic[T]):

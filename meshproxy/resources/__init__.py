@@ -57,6 +57,7 @@ from .problems import Note, Position, Problem, Unreadable, format_path
 from .proxy_config import ProxyConfig
 from .resource import DEFAULT_NAMESPACE, Resource
 from .schema import kind_schema, mesh_schema
+from .secret import AUTHORITY_KEYS, CERTIFICATE_KEYS, Secret
 from .security import (
     AuthorizationPolicy,
     Condition,
@@ -104,6 +105,8 @@ from .virtual_service import (
 from .workload_group import EntryMetadata, HTTPProbe, ReadinessProbe, WorkloadGroup
 
 __all__ = [
+    "AUTHORITY_KEYS",
+    "CERTIFICATE_KEYS",
     "DEFAULT_NAMESPACE",
     "GRPC_STATUSES",
     "KINDS",
@@ -180,6 +183,7 @@ __all__ = [
     "RetryBudget",
     "RouteDestination",
     "Rule",
+    "Secret",
     "Server",
     "ServerTLSSettings",
     "Service",

@@ -13,12 +13,19 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import AliasChoices, WithJsonSchema
+from pydantic import AliasChoices, SecretStr, WithJsonSchema
 
 from .model import Mark, Model
 from .problems import Path
 
-_LEAVES = {str: "string", int: "integer", float: "number", bool: "boolean", bytes: "string"}
+_LEAVES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    bytes: "string",
+    SecretStr: "string",
+}
 
 
 class FieldPath(NamedTuple):

@@ -5,7 +5,9 @@ Source: Istio's `networking/v1alpha3/gateway.proto`, and the admission webhook's
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from string import hexdigits
 from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema, field_validator
@@ -25,6 +27,25 @@ from .types import (
 
 ServerTLSMode = Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"]
 TLSProtocol = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
+TLS_VERSIONS: tuple[TLSProtocol, ...] = ("TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3")
+
+CIPHER_SUITES = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA",
+    "AES256-SHA",
+)
+"""Those that Istio lets a Gateway name, but for DES-CBC3-SHA, which OpenSSL has given up."""
 
 # The names of Istio's protocols; it compares them without regard to case.
 OTHER_PROTOCOLS = (
@@ -81,7 +102,7 @@ class Port(Model):
     number: Annotated[int, Field(strict=True, ge=0, le=65535)]
     protocol: Annotated[
         Protocol,
-        NotYet("listeners of other protocols; use HTTP", none_of(*OTHER_PROTOCOLS)),
+        NotYet("listeners of other protocols; use HTTP or HTTPS", one_of("HTTP", "HTTPS")),
     ]
     name: Text
     target_port: Annotated[int | None, Field(strict=True), Refused("Istio has no use for targetPort in a Gateway")] = (
@@ -97,11 +118,36 @@ class TLSCertificate(Model):
     ca_certificates: str | None = None
 
 
+def _cipher_suite_error(name: str) -> str | None:
+    if name in CIPHER_SUITES:
+        return None
+    return f"{name!r} is no cipher suite that is spoken; use some of {', '.join(CIPHER_SUITES)}"
+
+
+def _spki_error(text: str) -> str | None:
+    try:
+        if len(base64.b64decode(text, validate=True)) == 32:
+            return None
+    except ValueError:
+        pass
+    return f"{text!r} is no SHA-256 sum of a public key in base64, such as openssl dgst -sha256 -binary | base64 writes"
+
+
+def _hash_error(text: str) -> str | None:
+    digits = text.replace(":", "")
+    if len(digits) == 64 and all(digit in hexdigits for digit in digits):
+        return None
+    return f"{text!r} is no SHA-256 sum of a certificate in hexadecimal digits"
+
+
 class ServerTLSSettings(Ruled):
     """TLS towards the clients."""
 
     https_redirect: Bool = False
-    mode: ServerTLSMode | None = None
+    mode: Annotated[
+        ServerTLSMode | None,
+        NotYet("passing TLS on to servers; use SIMPLE", none_of("PASSTHROUGH", "AUTO_PASSTHROUGH")),
+    ] = None
     server_certificate: str | None = None
     private_key: str | None = None
     ca_certificates: str | None = None
@@ -111,12 +157,17 @@ class ServerTLSSettings(Ruled):
     ca_cert_credential_name: str | None = None
     tls_certificates: tuple[TLSCertificate, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
-    verify_certificate_spki: tuple[str, ...] = ()
-    verify_certificate_hash: tuple[str, ...] = ()
+    verify_certificate_spki: tuple[Annotated[str, checked(_spki_error)], ...] = ()
+    verify_certificate_hash: tuple[Annotated[str, checked(_hash_error)], ...] = ()
     min_protocol_version: TLSProtocol | None = None
     max_protocol_version: TLSProtocol | None = None
-    cipher_suites: tuple[str, ...] = ()
-    insecure_skip_verify: Bool | None = None
+    cipher_suites: tuple[Annotated[str, checked(_cipher_suite_error)], ...] = ()
+    insecure_skip_verify: Annotated[
+        Bool | None,
+        Refused(
+            "certificates that clients are asked for are verified; use mode: SIMPLE to ask for none", one_of(False)
+        ),
+    ] = None
 
     def broken_rules(self) -> Iterator[Wrong]:
         sources = {
@@ -142,6 +193,52 @@ class ServerTLSSettings(Ruled):
                 ("caCertificates",),
                 f"is required by mode: {self.mode}, to check the clients' certificates by",
             )
+        yield from self._broken_files()
+        yield from self._idle_settings()
+        versions = [TLS_VERSIONS.index(one) for one in self.versions if one != "TLS_AUTO"]
+        if len(versions) == 2 and versions[0] > versions[1]:
+            yield ("maxProtocolVersion",), f"is older than minProtocolVersion: {self.min_protocol_version}"
+
+    @property
+    def versions(self) -> tuple[TLSProtocol, TLSProtocol]:
+        """The oldest and the newest version that are spoken."""
+        return self.min_protocol_version or "TLS_AUTO", self.max_protocol_version or "TLS_AUTO"
+
+    def _broken_files(self) -> Iterator[Wrong]:
+        if self.server_certificate and not self.private_key:
+            yield ("privateKey",), "is required beside serverCertificate"
+        if self.private_key and not self.server_certificate:
+            yield ("serverCertificate",), "is required beside privateKey"
+        for place, one in enumerate(self.tls_certificates):
+            if not one.server_certificate:
+                yield ("tlsCertificates", place, "serverCertificate"), "is required"
+            if not one.private_key:
+                yield ("tlsCertificates", place, "privateKey"), "is required"
+            if one.ca_certificates:
+                why = "has no effect: clients are checked by the caCertificates beside tlsCertificates"
+                yield ("tlsCertificates", place, "caCertificates"), why
+        if self.ca_crl and (self.credential_name or self.credential_names):
+            yield ("caCrl",), "goes into the Secret beside its certificates, as ca.crl"
+        if self.mode == "ISTIO_MUTUAL" and self.ca_crl:
+            yield ("caCrl",), "has no place in mode: ISTIO_MUTUAL, where the mesh's CA says what is revoked"
+        if self.mode == "ISTIO_MUTUAL" and self.ca_certificates:
+            yield ("caCertificates",), "has no place in mode: ISTIO_MUTUAL, which believes the mesh's CA"
+
+    def _idle_settings(self) -> Iterator[Wrong]:
+        """What says how clients are verified, where they are asked for no certificate."""
+        if self.mode != "SIMPLE":
+            return
+        settings = {
+            "caCertificates": self.ca_certificates,
+            "caCrl": self.ca_crl,
+            "caCertCredentialName": self.ca_cert_credential_name,
+            "subjectAltNames": self.subject_alt_names,
+            "verifyCertificateSpki": self.verify_certificate_spki,
+            "verifyCertificateHash": self.verify_certificate_hash,
+        }
+        for name, value in settings.items():
+            if value:
+                yield (name,), "has no effect in mode: SIMPLE, which asks clients for no certificate; use MUTUAL"
 
 
 class Server(Ruled):
@@ -150,10 +247,7 @@ class Server(Ruled):
     port: Port
     bind: Annotated[str, checked(_bind_error)] | None = None
     hosts: Annotated[tuple[Annotated[str, checked(_server_host_error)], ...], Field(min_length=1)]
-    tls: Annotated[
-        ServerTLSSettings | None,
-        NotYet("TLS of listeners; remove tls and use protocol HTTP", one_of({}, {"httpsRedirect": False})),
-    ] = None
+    tls: ServerTLSSettings | None = None
     default_endpoint: Annotated[str | None, Refused("Istio gives defaultEndpoint no effect in a Gateway")] = None
     name: str | None = None
 
@@ -163,8 +257,16 @@ class Server(Ruled):
             yield ("port", "number"), "a unix domain socket has no port; give 0"
         if not unix and not self.port.number:
             yield ("port", "number"), "port 0 is out of range; ports are 1 to 65535"
-        if self.port.protocol.upper() in ("HTTPS", "TLS") and self.tls is None:
+        is_secured = self.port.protocol.upper() in ("HTTPS", "TLS")
+        if is_secured and self.tls is None:
             yield ("tls",), f"is required by protocol {self.port.protocol}"
+        if is_secured and self.tls is not None and self.tls.mode is None:
+            why = "is required: without it, TLS is passed on to servers (PASSTHROUGH), which is not supported yet"
+            yield ("tls", "mode"), f"{why}; give SIMPLE"
+        if not is_secured and self.tls is not None:
+            others = sorted(self.tls.model_fields_set - {"https_redirect"})
+            if others:
+                yield ("tls",), f"has no effect for protocol {self.port.protocol}, but for httpsRedirect; use HTTPS"
 
 
 class Gateway(Model):

@@ -12,6 +12,7 @@ from .kubernetes import Endpoints, EndpointSlice, Service
 from .mesh_config import MeshConfig
 from .model import Model, NotYet
 from .proxy_config import ProxyConfig
+from .secret import Secret
 from .security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
 from .service_entry import ServiceEntry, WorkloadEntry
 from .sidecar import Sidecar
@@ -62,6 +63,7 @@ KINDS = {
         Kind("ServiceEntry", NETWORKING, _NETWORKING_VERSIONS, ServiceEntry),
         Kind("WorkloadEntry", NETWORKING, _NETWORKING_VERSIONS, WorkloadEntry),
         Kind("Service", "", ("v1",), Service, dotted_names=False),
+        Kind("Secret", "", ("v1",), Secret, has_spec=False),
         Kind("Endpoints", "", ("v1",), Endpoints, has_spec=False),
         Kind("EndpointSlice", "discovery.k8s.io", ("v1", "v1beta1"), EndpointSlice, has_spec=False),
         Kind("MeshConfig", "mesh.istio.io", ("v1alpha1",), MeshConfig),

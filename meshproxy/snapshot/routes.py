@@ -299,7 +299,7 @@ class VirtualHost:
 
     It may end in a port only where the route configuration heeds the request's port. `rate_limit` and `buffer` hold for
     the routes that have none. With `include_request_attempt_count`, what is forwarded tells in `x-envoy-attempt-count`
-    how often it has been, from 1 on.
+    how often it has been, from 1 on. With `require_tls`, a request that has not come by TLS is redirected to it (ALL).
     """
 
     name: str
@@ -308,6 +308,7 @@ class VirtualHost:
     rate_limit: LocalRateLimit | None = None
     buffer: Buffer | None = None
     include_request_attempt_count: bool = False
+    require_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

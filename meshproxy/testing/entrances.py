@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..mesh import ROOT_NAMESPACE, Mesh, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
 from ..mesh.advice import advice, listed
-from ..mesh.gateway import Admission, PlacedServer, considered_by_gateway, merge_servers, selected_gateways
+from ..mesh.gateway import Admission, PlacedServer, considered_by_gateway, merge_servers, selected_gateways, servers_for
 from ..mesh.hosts import subset_of
 from ..mesh.names import MESH_GATEWAY, gateway_name, short_names
 from ..mesh.routes import ConsideredRoute
@@ -132,7 +132,9 @@ class Entrances:
     def _considered(self, door: _Door, host: str, _port: int) -> list[ConsideredRoute]:
         """What requests for a host may meet at a port of a Gateway, which others of the same proxy may share."""
         labels = door.gateway.spec.selector
-        servers = merge_servers(selected_gateways(self._mesh, labels))[door.port, door.bind]
+        servers = servers_for(merge_servers(selected_gateways(self._mesh, labels))[door.port, door.bind], host)
+        if not servers:
+            return []
         return considered_by_gateway(self._mesh, servers, host, selector=labels, namespace=self._namespace)
 
     def _by_host(self, host: str, port: int | None) -> Entrance:

@@ -42,6 +42,7 @@ def test_a_kind_has_exactly_istios_fields_types_and_values(kind: str) -> None:
         ("DestinationRule", "trafficPolicy.connectionPool.http.maxConcurrentStreams", "not-yet"),
         ("Gateway", "servers[].defaultEndpoint", "refused"),
         ("Gateway", "servers[].tls.mode", "not-yet"),
+        ("Gateway", "servers[].tls.credentialName", "honoured"),
         ("ServiceEntry", "endpoints[].ports{}", "honoured"),
         ("WorkloadEntry", "labels{}", "honoured"),
         ("AuthorizationPolicy", "rules[].to[].operation.paths[]", "honoured"),

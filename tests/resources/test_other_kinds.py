@@ -20,6 +20,10 @@ def server(text: str, port: str = "number: 80, name: http, protocol: HTTP") -> s
     return f"{{servers: [{{port: {{{port}}}, {text}}}]}}"
 
 
+def secured(tls: str) -> str:
+    return server(f"hosts: ['*'], tls: {{{tls}}}", "number: 443, name: https, protocol: HTTPS")
+
+
 def entry(text: str, ports: str = "{number: 80, name: http, protocol: HTTP}") -> str:
     return f"{{hosts: [a.com], ports: [{ports}], {text}}}"
 
@@ -60,6 +64,13 @@ ACCEPTED = [
     ("Gateway", server("hosts: ['*']", "number: 80, name: http, protocol: http")),
     ("ServiceEntry", entry("resolution: DNS", "{number: 80, name: http, protocol: ''}")),
     ("Gateway", server("hosts: ['*'], tls: {httpsRedirect: false}")),
+    ("Gateway", server("hosts: ['*'], tls: {httpsRedirect: true}")),
+    ("Gateway", secured("mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_3")),
+    ("Gateway", secured("mode: SIMPLE, credentialNames: [c, d], cipherSuites: [AES128-SHA]")),
+    ("Gateway", secured("mode: SIMPLE, tlsCertificates: [{serverCertificate: c, privateKey: k}]")),
+    ("Gateway", secured("mode: MUTUAL, serverCertificate: c, privateKey: k, caCertificates: a, caCrl: r")),
+    ("Gateway", secured("mode: OPTIONAL_MUTUAL, credentialName: c, subjectAltNames: [a], insecureSkipVerify: false")),
+    ("Gateway", secured("mode: ISTIO_MUTUAL")),
     ("Gateway", server("hosts: ['*'], bind: 'unix:///run/a.sock'", "number: 0, name: http, protocol: HTTP")),
     (
         "ServiceEntry",
@@ -342,7 +353,77 @@ REFUSED = [
         "servers[0].defaultEndpoint",
         "refused: ",
     ),
-    ("Gateway", server("hosts: ['*'], tls: {httpsRedirect: true}"), "servers[0].tls", "not supported yet"),
+    ("Gateway", server("hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}"), "servers[0].tls", "use HTTPS"),
+    ("Gateway", secured(""), "servers[0].tls.mode", "which is not supported yet; give SIMPLE"),
+    ("Gateway", secured("mode: PASSTHROUGH"), "servers[0].tls.mode", "not supported yet: passing TLS on"),
+    ("Gateway", secured("mode: SIMPLE"), "servers[0].tls", "needs credentialName"),
+    (
+        "Gateway",
+        secured("mode: SIMPLE, credentialName: x, serverCertificate: c"),
+        "servers[0].tls.privateKey",
+        "is required",
+    ),
+    (
+        "Gateway",
+        secured("mode: SIMPLE, credentialName: c, credentialNames: [d]"),
+        "servers[0].tls",
+        "certificates come from one source",
+    ),
+    (
+        "Gateway",
+        secured("mode: SIMPLE, tlsCertificates: [{serverCertificate: c}]"),
+        "servers[0].tls.tlsCertificates[0].privateKey",
+        "is required",
+    ),
+    (
+        "Gateway",
+        secured("mode: MUTUAL, serverCertificate: c, privateKey: k"),
+        "servers[0].tls.caCertificates",
+        "is required by mode: MUTUAL",
+    ),
+    (
+        "Gateway",
+        secured("mode: SIMPLE, credentialName: c, subjectAltNames: [a]"),
+        "servers[0].tls.subjectAltNames",
+        "has no effect in mode: SIMPLE",
+    ),
+    (
+        "Gateway",
+        secured("mode: MUTUAL, credentialName: c, caCrl: f"),
+        "servers[0].tls.caCrl",
+        "goes into the Secret",
+    ),
+    ("Gateway", secured("mode: ISTIO_MUTUAL, credentialName: c"), "servers[0].tls", "remove credentialName"),
+    (
+        "Gateway",
+        secured("mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2"),
+        "servers[0].tls.maxProtocolVersion",
+        "is older than minProtocolVersion",
+    ),
+    (
+        "Gateway",
+        secured("mode: SIMPLE, credentialName: c, cipherSuites: [RC4-MD5]"),
+        "servers[0].tls.cipherSuites[0]",
+        "'RC4-MD5' is no cipher suite that is spoken; use some of ECDHE-ECDSA-AES128-GCM-SHA256",
+    ),
+    (
+        "Gateway",
+        secured("mode: MUTUAL, credentialName: c, verifyCertificateHash: [abc]"),
+        "servers[0].tls.verifyCertificateHash[0]",
+        "no SHA-256 sum",
+    ),
+    (
+        "Gateway",
+        secured("mode: MUTUAL, credentialName: c, verifyCertificateSpki: [abc]"),
+        "servers[0].tls.verifyCertificateSpki[0]",
+        "no SHA-256 sum",
+    ),
+    (
+        "Gateway",
+        secured("mode: MUTUAL, credentialName: c, insecureSkipVerify: true"),
+        "servers[0].tls.insecureSkipVerify",
+        "refused: certificates that clients are asked for are verified",
+    ),
     (
         "Gateway",
         "{servers: [{port: &p {number: 80, name: a, protocol: HTTP}, hosts: [a.b]}, {port: *p, hosts: [b.c]}]}",

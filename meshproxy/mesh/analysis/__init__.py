@@ -37,6 +37,7 @@ from . import (
     providers,
     services,
     shadowing,
+    tls,
 )
 from .scope import Scope
 from .sidecars import sidecar_notes, sidecar_problems
@@ -52,6 +53,8 @@ CHECKS: tuple[Check, ...] = (
     gateways.hosts_not_admitted,
     gateways.ports_without_server,
     gateways.unsupported_servers,
+    tls.conflicting_servers,
+    tls.missing_credentials,
     delegation.unusable_delegates,
     delegation.contradictory_rules,
     destinations.unknown_destinations,

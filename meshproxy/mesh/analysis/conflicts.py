@@ -14,7 +14,7 @@ from ...resources import Destination, Problem
 from ...snapshot import Route
 from ..clusters import ClusterReference
 from ..covering import CoverIndex, is_catch_all
-from ..gateway import Contribution, contributions, merge_servers
+from ..gateway import Contribution, contributions, merge_servers, route_groups
 from ..names import MESH_GATEWAY, cluster_name, fqdn
 from ..virtual_services import Match, MergedVirtualService
 from .scope import Scope
@@ -25,7 +25,7 @@ Claim = tuple[MergedVirtualService, Match, Route]
 def gateway_conflicts(scope: Scope) -> Iterator[Problem]:
     """Two VirtualServices of one host at one gateway that do different things with the same requests."""
     for gateway in scope.mesh.gateways.values():
-        for servers in merge_servers([gateway]).values():
+        for servers in (one for group in merge_servers([gateway]).values() for one in route_groups(group)):
             shared: dict[tuple[Contribution, ...], str] = {}
             hosts = contributions(scope.mesh, servers, None, scope.namespace, _symbolic_cluster)
             for host, merged in hosts.items():

@@ -23,6 +23,7 @@ from ...snapshot import (
     Cluster,
     DiscoveryType,
     Endpoint,
+    FilterChain,
     Listener,
     Route,
     RouteAction,
@@ -31,11 +32,12 @@ from ...snapshot import (
     VirtualHost,
 )
 from ...snapshot import WeightedCluster as Weighted
+from ..filter_chains import chain_for
 from ..filters.context import FilterContext
 from ..http.connection_manager import ConnectionManager
 from ..http.departures import Departures
 from ..http.failures import LOOP_DETECTED, NO_HEALTHY_UPSTREAM, Failure
-from ..http.http1_codec import RequestHead, RequestHeads
+from ..http.http1_codec import HeadLimits, RequestHead, RequestHeads
 from ..http.http1_server import request_of
 from ..http.message import Connection, Headers, Request, Response, Service
 from ..upstream.forward_proxy import destination_of, leads_back, reached
@@ -44,7 +46,7 @@ from .actions import cluster_not_found, router
 from .decisions import Decision, access_decisions, asked_decisions, explained_keys, token_decisions
 from .matchers import conditions
 from .policies import policies
-from .router import CompiledRoute, Domain
+from .router import TO_TLS, CompiledRoute, Domain, without_port
 
 CLIENT = SocketAddress("192.0.2.1", 49152)
 """Where a request comes from unless it is said: an address for documentation (RFC 5737)."""
@@ -127,7 +129,7 @@ class Explanation:
     `header_changes`; None if it does not get that far. `access` is what tokens and policies decided. `domain` is the
     one of `virtual_host` that the request's host found. `route` is the rule that it meets, after those `tried` in vain;
     then it goes to one of `destinations`, unless `policies`, told in words, have it otherwise. If there are none,
-    `answer` is the client's.
+    `answer` is the client's. `server_name` is the one that no filter chain is for: nothing is received then.
     """
 
     listener: Listener
@@ -142,6 +144,7 @@ class Explanation:
     policies: tuple[str, ...] = ()
     destinations: tuple[Destination, ...] = ()
     answer: Answer | None = None
+    server_name: str = ""
 
     @property
     def refused(self) -> bool:
@@ -169,11 +172,48 @@ def explain(
 
 
 class Explainer:
-    """A listener's stack with stand-ins, compiled once for many requests."""
+    """A listener's filter chains, to be asked about many requests.
+
+    Where there are several, a request comes to the one for its host: that is the server that its client asks for.
+    """
 
     def __init__(self, snapshot: Snapshot, listener: Listener) -> None:
+        self._snapshot = snapshot
         self._listener = listener
-        self._http = http = listener.filter_chains[0].http
+        self._chains: dict[FilterChain, ChainExplainer] = {}
+
+    def explain(self, head: bytes, client: SocketAddress = CLIENT, peer_names: tuple[str, ...] = ()) -> Explanation:
+        """What becomes of a request; raises `ValueError` if `head` does not end with an empty line."""
+        first = self._listener.filter_chains[0]
+        if len(self._listener.filter_chains) == 1 and first.tls is None:
+            return self._chain(first).explain(head, client, peer_names)
+        try:
+            found = RequestHeads(
+                HeadLimits(first.http.max_request_headers_kb * 1024, first.http.max_headers_count)
+            ).read(head)
+        except Failure:
+            found = None
+        if found is None:
+            return self._chain(first).explain(head, client, peer_names)
+        host = without_port(found[0].authority).decode("latin-1")
+        chain = chain_for(self._listener, host)
+        if chain is None:
+            return Explanation(self._listener, server_name=host)
+        return self._chain(chain).explain(head, client, peer_names)
+
+    def _chain(self, chain: FilterChain) -> ChainExplainer:
+        if chain not in self._chains:
+            self._chains[chain] = ChainExplainer(self._snapshot, self._listener, chain)
+        return self._chains[chain]
+
+
+class ChainExplainer:
+    """A filter chain's stack with stand-ins, compiled once for many requests."""
+
+    def __init__(self, snapshot: Snapshot, listener: Listener, chain: FilterChain) -> None:
+        self._listener = listener
+        self._scheme = b"http" if chain.tls is None else b"https"
+        self._http = http = chain.http
         self._clusters = {cluster.name: cluster for cluster in snapshot.clusters}
         context = FilterContext(_only_what_is_certain, _in_no_background, lambda: self._now, _in_no_time)
         self._router = router(http, self._stand_in, lambda: self._chance, context)
@@ -197,7 +237,8 @@ class Explainer:
             raise ValueError("the head of a request ends with an empty line")
         received, _ = found
         names = tuple(name.encode() for name in peer_names)
-        connection = Connection(client.host.encode(), str(client), str(self._listener.address), names)
+        address = str(self._listener.address)
+        connection = Connection(client.host.encode(), str(client), address, names, scheme=self._scheme)
         run = self._run_with(0.0, received, connection)
         route = run.found.route if run.found else None
         forwards = isinstance(route.action, RouteAction) if route else False
@@ -359,7 +400,7 @@ def _completed(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _tried(domain: Domain | None, found: CompiledRoute | None, request: Request) -> Iterator[Tried]:
     path = request.path.partition(b"?")[0]
-    for route in domain.host.routes if domain else ():
+    for route in domain.host.routes if domain and found is not TO_TLS else ():
         if found is not None and route is found.route:
             return
         failed = next(one for one in conditions(route.match) if not one.test(request, path))

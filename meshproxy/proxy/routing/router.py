@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from typing import Protocol
 
-from ...snapshot import Route, RouteConfiguration, VirtualHost
-from ..http.failures import ROUTE_NOT_FOUND, Failure
+from ...snapshot import RedirectAction, Route, RouteConfiguration, RouteMatch, VirtualHost
+from ..http.failures import ROUTE_NOT_FOUND, Failure, local_reply
 from ..http.message import Request, Response, Service
 from .index import RouteIndex
 
@@ -35,13 +36,43 @@ class CompiledRoute:
     route: Route
 
 
+class Index(Protocol):
+    """Finds a request's route among those of a virtual host."""
+
+    def find(self, request: Request, path: bytes) -> int | None:
+        """The place of a request's route. `path` is without its query."""
+
+
+class TlsFirst:
+    """The index of a host that requires TLS: what has not come by it, is for the route at `redirect`."""
+
+    __slots__ = ("_index", "_redirect")
+
+    def __init__(self, index: Index, redirect: int) -> None:
+        self._index = index
+        self._redirect = redirect
+
+    def find(self, request: Request, path: bytes) -> int | None:
+        return self._index.find(request, path) if request.scheme == b"https" else self._redirect
+
+
+async def _redirect_to_tls(request: Request) -> Response:
+    """The same by HTTPS, whatever was asked for; the authority stays, with its port."""
+    request.details = "direct_response"
+    return local_reply(request, 301, b"", [(b"location", b"https://%b%b" % (request.authority, request.path))])
+
+
+TO_TLS = CompiledRoute(_redirect_to_tls, Route("", RouteMatch(), RedirectAction(scheme="https")))
+"""The route to TLS, of hosts that require it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """A domain of a virtual host, and the host's routes, which `index` finds."""
 
     name: str
     host: VirtualHost
-    index: RouteIndex
+    index: Index
     routes: Sequence[CompiledRoute]
 
 
@@ -69,6 +100,9 @@ class Router:
         def compiled(host: VirtualHost) -> Iterator[Domain]:
             conditions = index(tuple(route.match for route in host.routes))
             routes = tuple(CompiledRoute(compile_action(host, route), route) for route in host.routes)
+            if host.require_tls:
+                secured = TlsFirst(conditions, len(routes))
+                return (Domain(name, host, secured, (*routes, TO_TLS)) for name in host.domains)
             return (Domain(name, host, conditions, routes) for name in host.domains)
 
         domains = chain.from_iterable(map(compiled, config.virtual_hosts))
