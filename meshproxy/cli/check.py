@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from ..mesh import gateway_snapshot
+from ..resources import Note, Problem
 from .configuration import EXIT_PROBLEMS, Configuration, count, namespace_option, read
 
 
@@ -26,11 +28,23 @@ def check(paths: tuple[str, ...], as_json: bool, namespace: str) -> None:
       kubectl get gateways,virtualservices,services -A -o yaml | meshproxy check -
     """
     configuration = read(paths, namespace)
+    if not configuration.problems:
+        configuration = configuration.with_more(*_material(configuration, namespace))
     if as_json:
         click.echo(json.dumps(_as_dict(configuration), indent=1))
     else:
         _show(configuration)
     sys.exit(EXIT_PROBLEMS if configuration.problems else 0)
+
+
+def _material(configuration: Configuration, namespace: str) -> tuple[list[Problem], list[Note]]:
+    """What is to be said of the key material of a gateway that runs all Gateways."""
+    snapshot = gateway_snapshot(configuration.mesh, namespace=namespace)
+    if not snapshot.secrets:
+        return [], []
+    from .material import material_findings  # what reads certificates takes its time to load
+
+    return material_findings(snapshot.secrets)
 
 
 def _as_dict(configuration: Configuration) -> dict[str, object]:

@@ -263,7 +263,7 @@ def test_the_urls_port_and_the_gateway_select_the_listener(url: str, options: li
         (["--gateway", "frist", "GET", "http://h/"], ["no Gateway 'default/frist'", "did you mean 'default/first'?"]),
         (["--workload", "w", "GET", "http://h/"], ["no WorkloadEntry 'w'"]),
         (["--workload", "w", "--gateway", "g", "GET", "http://h/"], ["not both"]),
-        (["GET", "https://h/"], ["http://example.com/path"]),
+        (["GET", "ftp://h/"], ["http://example.com/path"]),
         (["GET", "http://h/", "-H", "x"], ["'x' is not a header", "end-user: tester"]),
         (["GET", "http://h/", "-H", "x: a\r\ny: b"], [r"'x: a\r\ny: b' holds a control character"]),
         (["GET", "http://h/", "--outbound-policy", "NONE"], ["'ALLOW_ANY', 'REGISTRY_ONLY'"]),

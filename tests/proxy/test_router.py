@@ -199,3 +199,14 @@ def test_a_route_configuration_can_heed_the_port(authority: bytes, met: str | No
     found = router.find(made_request(authority=authority))
 
     assert (found and found.route.name) == met
+
+
+@pytest.mark.parametrize(
+    ("path", "scheme", "expected"),
+    [(b"/a", b"https", "r"), (b"/b", b"https", "404"), (b"/a", b"http", ""), (b"/b?c", b"http", "")],
+)
+def test_a_host_that_requires_tls_sends_all_else_there(path: bytes, scheme: bytes, expected: str) -> None:
+    secured = router(VirtualHost("h", ("h.test",), (route("r", RouteMatch(Prefix("/a"))),), require_tls=True))
+    request = made_request(path=path, authority=b"h.test")
+    request.scheme = scheme
+    assert found(secured, request) == expected
