@@ -94,5 +94,6 @@ def virtual_host(config: VirtualHost) -> Message:
         "domains": list(config.domains),
         "routes": [route(one) for one in config.routes],
         **({"include_request_attempt_count": True} if config.include_request_attempt_count else {}),
+        **({"require_tls": "ALL"} if config.require_tls else {}),
         **per_filter_config(config),
     }

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .. import snapshot
 from ..snapshot import HttpConnectionManager, RouteConfiguration, Snapshot
 from ..telemetry.metrics import Metrics
 from .http.message import Request, Response
 from .routing.matchers import query_parameter
+from .tls.secrets import RunningSecret
 from .upstream.cluster import Cluster
 from .upstream.forward_proxy import ForwardProxy
 from .upstream.host import Host
@@ -41,14 +42,17 @@ class Admin:
         metrics: Metrics,
         state: Callable[[], State],
         trouble: Callable[[], str | None],
+        secrets: Iterable[RunningSecret] = (),
     ) -> None:
         self._snapshot = snapshot
         self._clusters = clusters
         self._metrics = metrics
         self._state = state
         self._trouble = trouble
+        self._secrets = secrets
         self._pages: dict[bytes, Callable[[Request], Response]] = {
             b"/": self._index,
+            b"/certs": self._certs,
             b"/clusters": self._clusters_page,
             b"/config_dump": self._config_dump,
             b"/ready": self._ready,
@@ -76,6 +80,11 @@ class Admin:
 
     def _prometheus(self, request: Request) -> Response:
         return _response(200, b"text/plain; version=0.0.4; charset=utf-8", self._metrics.render())
+
+    def _certs(self, request: Request) -> Response:
+        from .tls.certs import certificates_page  # what reads certificates is there where there are some
+
+        return _json(certificates_page(self._secrets))
 
     def _config_dump(self, request: Request) -> Response:
         return _json(self._snapshot.as_dict())

@@ -216,7 +216,7 @@ class Worker:
         if self._access_log is not None:
             background.start_soon(self._access_log.run)
         if admin is not None:
-            pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state, self._obstacle)
+            pages = Admin(self.snapshot, self.clusters, self.metrics, lambda: self._state, self._obstacle, self.secrets)
             background.start_soon(accept, admin, self._admin_accepted(pages, background))
 
     async def _clusters_warm(self, background: trio.Nursery) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import socket
 import ssl
 from collections.abc import Iterable
@@ -42,7 +43,7 @@ from meshproxy.snapshot import (
     VirtualHost,
 )
 
-from ..certificates import Ca, Pair
+from ..certificates import NOW, Ca, Pair
 from .support import GET, LOCALHOST, OK, Backend, Gateway, Peer, answers, backend, gateway, snapshot, until
 
 CA = Ca()
@@ -418,3 +419,24 @@ async def test_a_client_that_resets_in_the_middle_leaves_nothing_behind() -> Non
         client.stream.transport_stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         await client.close()
         await until(lambda: proxy.worker.metrics.listeners["http"].connections_active == 0)
+
+
+async def test_the_admin_page_tells_of_certificates_and_of_what_is_wrong_with_files(tmp_path: Path) -> None:
+    chain, key = CA.issue("site.test", "spiffe://d/w").write(tmp_path)
+    file = Secret("file", TlsCertificate(FileSource(str(chain)), FileSource(str(key))))
+    config = chained(FilterChain(says("in"), tls=tls("file")), secrets=(file, *SECRETS))
+    async with gateway(config, admin=True) as proxy:
+        key.write_text("broken")
+        [running, *_] = proxy.worker.secrets
+        running.look(NOW)
+        client = await proxy.client(to=proxy.admin)
+        told = (await client.request(b"GET /certs HTTP/1.1\r\nhost: h\r\n\r\n")).body.decode()
+        certificates = {one["name"]: one for one in json.loads(told)["certificates"]}
+        [shown] = certificates["file"]["cert_chain"]
+        assert shown["path"] == str(chain)
+        assert shown["subject_alt_names"] == [{"dns": "site.test"}, {"uri": "spiffe://d/w"}]
+        assert shown["days_until_expiration"] in ("6", "7")
+        assert "is no private key in PEM" in certificates["file"]["trouble"]
+        [authority] = certificates["ca"]["ca_cert"]
+        assert authority["path"] == "<inline>"
+        assert "PRIVATE KEY-----\\n" not in told
