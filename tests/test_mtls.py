@@ -179,8 +179,7 @@ async def plain_exchange(to: SocketAddress, request: bytes = GET) -> tuple[bytes
     """What comes back by plain text, and how the connection ends."""
     peer = Peer(trio.socket.socket())
     await peer.socket.connect((to.host, to.port))
-    await peer.send(request)
-    peer.send_end()
+    await peer.send(request[:-2] + b"connection: close\r\n\r\n")
     try:
         return await peer.read_all(), str(peer.end)
     finally:

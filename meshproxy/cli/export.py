@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,9 +13,20 @@ import yaml
 from click.core import ParameterSource
 
 from ..envoy import Inexpressible, Message, bootstrap
-from ..mesh import OutboundPolicy
-from ..snapshot import Locality, SocketAddress
-from .configuration import EXIT_PROBLEMS, locality_option, namespace_option, read
+from ..mesh import OutboundPolicy, Trust
+from ..snapshot import (
+    FileSource,
+    Locality,
+    SecretSource,
+    Snapshot,
+    SocketAddress,
+    TlsCertificate,
+    TrustedCa,
+    WorkloadCertificate,
+    WorkloadRoots,
+)
+from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, locality_option, namespace_option, read
+from .keys import File
 from .parameters import Address, AppAddress, Labels, Publish
 from .run import gateway
 from .serving import admin_option, fail, http_options
@@ -43,6 +56,12 @@ def export() -> None:
     help="As in sidecar.",
 )
 @locality_option
+@click.option(
+    "--credentials",
+    type=File(),
+    metavar="DIR",
+    help="The proxy's identity in the mesh, as `meshproxy ca issue --out DIR` writes it: mutual TLS with it.",
+)
 @admin_option
 @http_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON in place of YAML.")
@@ -56,6 +75,7 @@ def envoy(
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy,
     locality: Locality | None,
+    credentials: Path | None,
     admin: SocketAddress | None,
     as_json: bool,
     **http: Any,
@@ -70,16 +90,29 @@ def envoy(
       envoy -c bootstrap.yaml
     """
     _refuse_mixture(click.get_current_context(), workload, app)
+    trust = None if credentials is None else _trust(credentials)
     if workload is None:
-        snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http)
+        snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http, trust)
     else:
         assert app is not None
-        snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, locality, http)
+        snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, locality, http, trust)
+    if credentials is not None:
+        snapshot = with_credentials(snapshot, credentials)
     try:
         message = bootstrap(snapshot, admin=admin)
     except Inexpressible as error:
         fail(f"Envoy cannot express this: {error}", EXIT_PROBLEMS)
     click.echo(json.dumps(message, indent=1) if as_json else _yaml(message), nl=as_json)
+
+
+def _trust(credentials: Path) -> Trust:
+    """Whose identities a proxy with these credentials believes. Exits where they are of no use."""
+    from ..identity import IdentityError, certificates, read_credentials
+
+    try:
+        return Trust(certificates.spiffe_id(read_credentials(credentials).issued.leaf).trust_domain)
+    except (IdentityError, ValueError) as error:
+        fail(f"no identity: {error}", EXIT_UNUSABLE)
 
 
 _GATEWAY_ONLY = ("selector", "namespace", "publish")
@@ -95,6 +128,22 @@ def _refuse_mixture(context: click.Context, workload: str | None, app: SocketAdd
             raise click.UsageError(f"{option} is {other}")
     if workload and app is None:
         raise click.UsageError("--workload needs --app: where the app listens")
+
+
+def with_credentials(snapshot: Snapshot, directory: Path) -> Snapshot:
+    """The snapshot, with the workload's own identity taken from files as `ca issue` writes them.
+
+    Envoy gets no identity from a CA by itself; whoever issues the files anew restarts it.
+    """
+    from ..identity.credentials import CHAIN, CRLS, KEY, ROOTS
+
+    chain, key, roots, crls = (FileSource(str(directory / name)) for name in (CHAIN, KEY, ROOTS, CRLS))
+    sources: dict[type, SecretSource] = {
+        WorkloadCertificate: TlsCertificate(chain, key),
+        WorkloadRoots: TrustedCa(roots, crls),
+    }
+    secrets = (replace(one, source=sources.get(type(one.source), one.source)) for one in snapshot.secrets)
+    return replace(snapshot, secrets=tuple(secrets))
 
 
 class _Dumper(yaml.SafeDumper):

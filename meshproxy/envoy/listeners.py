@@ -5,6 +5,8 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/filters/network/ht
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ..snapshot import (
     ANY_CONNECTION,
     DirectResponseAction,
@@ -17,25 +19,43 @@ from ..snapshot import (
 from .fields import UINT32_MAX, Inexpressible, Message, address, limit, typed
 from .filters import http_filters, per_filter_config
 from .routes import route
+from .tls import downstream_transport_socket
 
 _DEFAULT_MAX_BODY = 4096  # of a direct response
 
 
 def listener(config: Listener, dns_cache: Message | None) -> Message:
     """`config.listener.v3.Listener`. `dns_cache` is needed where a route may lead to a dynamic forward proxy."""
+    looks = any(one.match != ANY_CONNECTION for one in config.filter_chains)
     return {
         "name": config.name,
         "address": address(config.address),
+        **({"listener_filters": [_TLS_INSPECTOR]} if looks else {}),
         "filter_chains": [filter_chain(config, one, dns_cache) for one in config.filter_chains],
     }
 
 
+_TLS_INSPECTOR = {
+    "name": "envoy.filters.listener.tls_inspector",
+    "typed_config": typed("extensions.filters.listener.tls_inspector.v3.TlsInspector"),
+}
+
+
 def filter_chain(listener: Listener, config: FilterChain, dns_cache: Message | None) -> Message:
     """`config.listener.v3.FilterChain`"""
-    if config.tls or config.match != ANY_CONNECTION:
-        raise Inexpressible(f"TLS of listener {listener.name!r}: it is not exported yet")
     manager = http_connection_manager(listener, config.http, dns_cache)
-    return {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    match = {
+        "server_names": list(config.match.server_names),
+        "transport_protocol": config.match.transport_protocol,
+        "application_protocols": list(config.match.application_protocols),
+    }
+    told = {name: value for name, value in match.items() if value}
+    return {
+        **({"name": config.name} if config.name else {}),
+        **({"filter_chain_match": told} if told else {}),
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
+        **downstream_transport_socket(config.tls),
+    }
 
 
 def http_connection_manager(listener: Listener, config: HttpConnectionManager, dns_cache: Message | None) -> Message:
@@ -59,6 +79,7 @@ def http_connection_manager(listener: Listener, config: HttpConnectionManager, d
         stream_idle_timeout="0s",
         server_name=config.server_name,
         use_remote_address=config.use_remote_address,
+        **_client_cert(config),
         normalize_path=True,
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
         proxy_100_continue=True,
@@ -66,6 +87,17 @@ def http_connection_manager(listener: Listener, config: HttpConnectionManager, d
         http_filters=http_filters(config, dns_cache),
         route_config=route_configuration(config.route_config),
     )
+
+
+def _client_cert(config: HttpConnectionManager) -> Message:
+    """The fields that say what becomes of x-forwarded-client-cert; none where that is Envoy's default."""
+    if config.forward_client_cert == "SANITIZE":
+        return {}
+    details = asdict(config.client_cert_details)
+    return {
+        "forward_client_cert_details": config.forward_client_cert,
+        "set_current_client_cert_details": {name: True for name, is_told in details.items() if is_told},
+    }
 
 
 def route_configuration(config: RouteConfiguration) -> Message:

@@ -14,6 +14,7 @@ from ..snapshot import (
     Cluster,
     CommonTlsContext,
     DataSource,
+    DownstreamTlsContext,
     Endpoint,
     FileSource,
     Prefix,
@@ -39,7 +40,8 @@ def secret(config: Secret) -> Message:
         crl = {} if source.crl is None else {"crl": _data_source(source.crl)}
         return {"name": config.name, "validation_context": {"trusted_ca": _data_source(source.trusted_ca), **crl}}
     raise Inexpressible(
-        f"secret {config.name!r}: it is the workload's own identity, which Envoy gets from an agent beside it"
+        f"secret {config.name!r}: it is the workload's own identity, which Envoy gets from an agent beside it; export "
+        "with --credentials, a directory that `ca issue` has written"
     )
 
 
@@ -104,6 +106,21 @@ def upstream_tls_context(config: UpstreamTlsContext) -> Message:
         **({"sni": config.sni} if config.sni else {}),
     )
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def downstream_transport_socket(config: DownstreamTlsContext | None) -> Message:
+    """The fields of a filter chain that say how its connections are secured."""
+    if config is None:
+        return {}
+    context = typed(
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context=common_tls_context(config.common),
+        require_client_certificate=config.require_client_certificate,
+    )
+    return {
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context},
+        "transport_socket_connect_timeout": "15s",
+    }
 
 
 RAW_BUFFER = {

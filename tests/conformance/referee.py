@@ -146,7 +146,8 @@ def started(config: Path, listeners: int) -> Iterator[dict[str, SocketAddress]]:
 
 def _hurried(message: EnvoyMessage) -> EnvoyMessage:
     for listener in message["static_resources"]["listeners"]:
-        listener["filter_chains"][0]["filters"][0]["typed_config"]["delayed_close_timeout"] = _DELAYED_CLOSE
+        for chain in listener["filter_chains"]:
+            chain["filters"][0]["typed_config"]["delayed_close_timeout"] = _DELAYED_CLOSE
     return message
 
 
