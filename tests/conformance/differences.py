@@ -341,10 +341,11 @@ def _claim_is_no_header(pair: Pair, finding: Finding) -> bool:
 
 
 def _read_otherwise(pair: Pair, finding: Finding) -> bool:
-    """We denied a path that Envoy let pass, and that can be read in another way."""
+    """We denied a path or a host that Envoy let pass, and that can be read in another way."""
     path = _target(pair).partition(b"?")[0]
     denied = [(one.status, one.body) for one in pair.ours.responses] == [(403, b"RBAC: access denied")]
-    return denied and bool(pair.envoy.received) and lenient_path(path) != path
+    otherwise = lenient_path(path) != path or b"host: example.com:80" in _head(pair)
+    return denied and bool(pair.envoy.received) and otherwise
 
 
 DIFFERENCES = (
@@ -716,10 +717,11 @@ DIFFERENCES = (
     ),
     Difference(
         "deny-readings",
-        "paths of DENY and CUSTOM that a server may read otherwise: `//admin`, `/x/..%2fadmin`, `/admin;x`, `/Admin`",
+        "paths and hosts of DENY and CUSTOM that a server may read otherwise: `//admin`, `/x/..%2fadmin`, `/admin;x`, "
+        "`/Admin`; `example.com:80`",
         "matched as normalised by `BASE`: the request passes",
         "denied, or asked about, by any of these readings as well",
-        "whoever denies `/admin` means what the server takes for it; ALLOW goes by the path as it is, as in Istio",
+        "whoever denies `/admin` means what the server takes for it; ALLOW goes by what is written, as in Istio",
         _read_otherwise,
     ),
     Difference(
@@ -741,7 +743,7 @@ DIFFERENCES = (
         "claim-headers-of-others",
         "a client's own header of a name in `outputClaimToHeaders` or `outputPayloadToHeader`",
         "taken away by the rules that are tried, until one finds the token valid; not from preflights",
-        "always taken away",
+        "always taken away, also as an app in CGI's tradition reads it: `x_user` for `x-user`",
         "such a header comes from a verified token or from nobody",
     ),
     Difference(

@@ -164,6 +164,42 @@ async def test_a_second_token_has_to_be_good_too() -> None:
     assert (await gate.get(TOKEN, headers=[(b"authorization", b"Bearer bad")])).status == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        (f"/?access_token={TOKEN}&access_token=bad", []),
+        (f"/?access_token=bad&access_token={TOKEN}", []),
+        (f"/?access%5Ftoken=bad&access_token={TOKEN}", []),
+        ("/", [(b"cookie", f"c={TOKEN}; c=bad".encode())]),
+        ("/", [(b"cookie", f"c={TOKEN}".encode()), (b"cookie", b"c=bad")]),
+        ("/", [(b"authorization", f"Bearer {TOKEN}".encode()), (b"authorization", b"Bearer bad")]),
+    ],
+)
+async def test_a_place_that_is_filled_twice_has_to_be_good_twice(path: str, headers: Headers) -> None:
+    gate = Gate(provider(from_cookies=("c",), forward=True))
+    assert (await gate.get(None, path.encode(), headers)).status == 401
+    assert gate.backend.requests == []
+
+
+async def test_no_spelling_that_an_app_takes_for_a_claims_header_passes() -> None:
+    gate = Gate(provider(claim_to_headers=(ClaimToHeader("x-user-name", "sub"),), forward_payload_header="x-payload"))
+    smuggled = [(name, b"root") for name in (b"x_user_name", b"x-user_name", b"x_user-name", b"x_payload", b"x_other")]
+    await gate.get(headers=smuggled)
+    assert gate.request.headers == [
+        (b"x_other", b"root"),
+        (b"x-payload", TOKEN.split(".")[1].encode()),
+        (b"x-user-name", b"alice"),
+    ]
+    await gate.get(None, headers=smuggled)
+    assert gate.request.headers == [(b"x_other", b"root")]
+
+
+async def test_a_claim_that_is_no_number_for_others_is_no_header() -> None:
+    gate = Gate(provider(claim_to_headers=(ClaimToHeader("x-n", "n"),)))
+    assert (await gate.get(KEY.sign({**CLAIMS, "n": 10**400}))).status == 200
+    assert gate.request.headers == []
+
+
 async def test_each_issuer_is_asked_where_its_tokens_stand() -> None:
     first = provider("a", "one", from_headers=(JwtHeader("x-a"),), from_params=())
     second = provider("b", "two", OTHER, from_headers=(JwtHeader("x-b"),), from_params=("t",), from_cookies=("c",))

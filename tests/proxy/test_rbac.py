@@ -118,6 +118,8 @@ def test_the_client_and_the_other_end_of_the_connection_are_told_apart() -> None
         "\\admin",
         "/%5cadmin",
         "/%61dmin",
+        "/%2561dmin",
+        "/x/%252e%252e/admin",
         "/%2fadmin",
         "/Admin",
         "/ADMIN",
@@ -148,6 +150,25 @@ def test_no_spelling_of_a_path_is_an_exception_to_what_denies_all_others(path: s
     assert not denied(Not(UrlPath(Prefix("/public/"))))(made_request(b"/public/x"))
 
 
+@pytest.mark.parametrize(
+    "host", [b"a.example", b"A.Example", b"a.example:80", b"a.example:8080", b"a.example.", b"a.example.:1"]
+)
+def test_no_spelling_of_a_host_passes_what_denies_it(host: bytes) -> None:
+    for match in (Exact("a.example"), Suffix(".example"), Exact("A.example")):
+        rule = RequestHeader(":authority", match, ignore_case=True)
+        others = (RequestHeader(":authority", Exact(f"h{n}"), ignore_case=True) for n in range(20))
+        assert denied(rule)(made_request(authority=host))
+        assert denied(rule, *others)(made_request(authority=host))
+        assert not denied(Not(rule))(made_request(authority=b"a.example"))
+
+
+def test_a_host_is_an_exception_to_what_denies_all_others_only_as_it_is_written() -> None:
+    allowed = Not(RequestHeader(":authority", Exact("a.example"), ignore_case=True))
+    assert denied(allowed)(made_request(authority=b"a.example:80"))
+    by_port = RequestHeader(":authority", Exact("a.example:80"), ignore_case=True)
+    assert [denied(by_port)(made_request(authority=one)) for one in (b"a.example:80", b"a.example:81")] == [True, False]
+
+
 def test_what_is_allowed_is_allowed_by_the_path_as_it_is() -> None:
     not_allowed = denied(UrlPath(Exact("/open")), action="ALLOW")
     assert not not_allowed(made_request(b"/open"))
@@ -163,6 +184,7 @@ def test_what_is_allowed_is_allowed_by_the_path_as_it_is() -> None:
         (b"/a/..%2f..%2fb", b"/b"),
         (b"/a;x=1/b;y", b"/a/b"),
         (b"/%41%5c..%5cb", b"/b"),
+        (b"/%25252561", b"/%2561"),
         (b"*", b"*"),
     ],
 )

@@ -4,8 +4,8 @@ A request without a token passes; one with a token that is not valid is answered
 another audience. Headers that this filter writes are never believed when they come from outside.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/jwt_authn_filter
 
-Two things are stricter than in Envoy. Every token that stands where some provider looks has to be valid; Envoy is
-content with one. And a token from the future (`iat`) is not valid yet.
+Two things are stricter than in Envoy. Every token that stands where some provider looks has to be valid, also where a
+parameter or a cookie stands twice; Envoy is content with one. And a token from the future (`iat`) is not valid yet.
 
 Most requests bring a token that has been verified before: it is remembered, and costs a look-up. The memory is bounded,
 and forgets when a token expires and when its issuer's keys change.
@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -43,7 +44,7 @@ def jwt_authn(
     """`service` for requests whose tokens are valid, with their claims. `now` is in seconds since the epoch."""
     providers = [_Provider(number, one, keys(one.jwks)) for number, one in enumerate(config.providers)]
     places = _Places(providers)
-    written = frozenset(name for provider in providers for name in provider.written)
+    written = frozenset(one for provider in providers for name in provider.written for one in _spellings(name))
 
     def attempt(found: Sequence[_Found], waited_for: Collection[Keys]) -> list[_Verified]:
         moment = now()
@@ -78,6 +79,19 @@ def jwt_authn(
         return service(_admitted(request, found, verified))
 
     return authenticating
+
+
+def _spellings(name: bytes) -> Iterator[bytes]:
+    """A header's name, and those that an app may take for it: CGI, and with it WSGI, tells no '_' from a '-'."""
+    parts = name.split(b"-")
+    if len(parts) > _MAX_PARTS:
+        yield from (name, name.replace(b"-", b"_"))
+        return
+    for marks in product((b"-", b"_"), repeat=len(parts) - 1):
+        yield parts[0] + b"".join(mark + part for mark, part in zip(marks, parts[1:], strict=True))
+
+
+_MAX_PARTS = 8  # of which there are 128 spellings
 
 
 class _KeysMissing(Exception):
@@ -174,7 +188,10 @@ def _header_value(claim: Any) -> bytes:
         case bool():
             value = "true" if claim else "false"
         case int() | float():
-            number = float(claim)
+            try:
+                number = float(claim)
+            except OverflowError:
+                return b""
             value = str(int(number)) if 0 <= number < 2**64 and number.is_integer() else f"{number:f}"
         case dict() | list():
             text = json.dumps(claim, separators=(",", ":"), ensure_ascii=False)
@@ -285,25 +302,19 @@ class _Places:
         return found
 
     def _in_query(self, path: bytes) -> Iterator[_Found]:
-        parameters: dict[bytes, bytes] = {}
         for parameter in path.partition(b"?")[2].split(b"&"):
             name, _, value = parameter.partition(b"=")
-            parameters.setdefault(unquote_to_bytes(name), unquote_to_bytes(value))
-        for name, place in self._parameters.items():
-            if name in parameters:
-                yield place, parameters[name]
+            place = self._parameters.get(unquote_to_bytes(name))
+            if place is not None:
+                yield place, unquote_to_bytes(value)
 
     def _in_cookies(self, headers: Headers) -> Iterator[_Found]:
-        cookies: dict[bytes, bytes] = {}
         for name, value in headers:
             if name == b"cookie":
                 for cookie in value.split(b";"):
                     key, equals, text = cookie.strip(b" \t").partition(b"=")
-                    if equals:
-                        cookies.setdefault(key, text.strip(b'"'))
-        for key, place in self._cookies.items():
-            if key in cookies:
-                yield place, cookies[key]
+                    if equals and (place := self._cookies.get(key)) is not None:
+                        yield place, text.strip(b'"')
 
 
 _QUERY = ord("?")

@@ -5,8 +5,9 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/rbac
 Rules:
 
 1. Paths are matched as the connection manager has normalised them. A server behind us may still read more into one:
-   merge its slashes, undo its escapes, drop its parameters, fold its case. What is denied is denied by any of these
-   readings; what is allowed is allowed by the path as it is. Envoy knows only that one.
+   merge its slashes, undo its escapes, even twice, drop its parameters, fold its case; and a host is the same with a
+   port. What is denied is denied by any of these readings; what is allowed is allowed as it is written, which is all
+   that Envoy knows.
 2. Of a thousand policies, few are tried: each is filed by what it asks for, such as exact paths or the subject of a
    token, under that which the fewest others ask for too.
 """
@@ -50,6 +51,7 @@ from ..http.failures import RBAC_DENIED, Failure
 from ..http.message import Request, Response, Service
 from ..http.path import resolve_dot_segments
 from ..routing.matchers import StringTest, claim_test, claimed, compile_regex, header_values, value_test
+from ..routing.router import without_port
 from .jwt_authn import Refuse
 
 Count = Callable[[str], None]
@@ -160,11 +162,11 @@ _SLASHES = re.compile(rb"//++")
 
 
 def lenient_path(path: bytes) -> bytes:
-    """A path as the most lenient of servers reads it: escapes undone, backslashes turned, parameters dropped, slashes
-    merged, dot segments resolved, in lower case."""
+    """A path as the most lenient of servers reads it: escapes undone twice, backslashes turned, parameters dropped,
+    slashes merged, dot segments resolved, in lower case."""
     if _READ_DIFFERENTLY.search(path) is None:
         return path
-    path = unquote_to_bytes(path).replace(b"\\", b"/")
+    path = unquote_to_bytes(unquote_to_bytes(path)).replace(b"\\", b"/")
     path = _SLASHES.sub(b"/", _PARAMETERS.sub(b"", path))
     return resolve_dot_segments(path).lower()
 
@@ -205,6 +207,8 @@ def _test(rule: AccessRule, readings: _Readings) -> Test:
         case Not(inner):
             holds = _test(inner, readings.inverted())
             return lambda request, paths: not holds(request, paths)
+        case RequestHeader(":authority", match, True) if match is not None:
+            return _host(value_test(lowered(match)), readings)
         case RequestHeader():
             return _header(rule)
         case UrlPath(match):
@@ -248,6 +252,25 @@ def _path(test: StringTest, lenient: StringTest, readings: _Readings) -> Test:
             return lambda request, paths: test(paths.exact) or lenient(paths.lenient)
         case _:
             return lambda request, paths: test(paths.exact) and lenient(paths.lenient)
+
+
+def _host(test: StringTest, readings: _Readings) -> Test:
+    if not readings.lenient:
+        return lambda request, paths: test(request.authority.lower())
+
+    def holds(request: Request, paths: Paths) -> bool:
+        host = request.authority.lower()
+        bare = lenient_host(host)
+        if bare == host:
+            return test(host)
+        return test(host) and test(bare) if readings.certain else test(host) or test(bare)
+
+    return holds
+
+
+def lenient_host(host: bytes) -> bytes:
+    """A host in lower case as the most lenient of servers reads it: without its port, and without the root's dot."""
+    return without_port(host).removesuffix(b".")
 
 
 def lowered(match: ValueMatcher) -> ValueMatcher:
@@ -410,7 +433,8 @@ class _Dimension(NamedTuple):
             case "header":
                 return header_values(str(self.name))(request)
             case "host":
-                return (request.authority.lower(),)
+                host = request.authority.lower()
+                return {host, lenient_host(host)}
             case "peer":
                 return request.connection.peer_names
             case "claim":

@@ -50,6 +50,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "DENY, spelled otherwise / GET /x/..%2fadmin",
         "DENY, spelled otherwise / GET /Admin",
         "DENY, spelled otherwise / GET /admin;x=1",
+        "DENY [{to: [{operation: {hosts: [example.com]}}]}] / GET / at example.com:80",
     ),
     "claim-header": ("tokens told upstream / a claim that would end the line",),
     "line-ends": (
