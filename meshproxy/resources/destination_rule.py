@@ -211,7 +211,7 @@ class WarmupConfiguration(Model):
 
     duration: PositiveDuration
     minimum_percent: PercentNumber | None = None
-    aggression: Annotated[float, Field(strict=True, gt=0)] | None = None
+    aggression: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
 
 
 class LoadBalancerSettings(Ruled):

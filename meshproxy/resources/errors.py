@@ -99,6 +99,7 @@ _MESSAGES: dict[str, Callable[[Any, dict[str, Any]], str]] = {
     "int_type": _integer,
     "int_from_float": _integer,
     "float_type": _expected("a number"),
+    "finite_number": _expected("a number with an end"),
     "bool_type": _boolean,
     "literal_error": _literal,
     "model_type": _expected("a mapping of fields"),

@@ -145,6 +145,12 @@ REFUSED = [
     ),
     (
         "DestinationRule",
+        policy("loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 1s, aggression: .inf}}"),
+        "trafficPolicy.loadBalancer.warmup.aggression",
+        "expected a number with an end, got the number inf",
+    ),
+    (
+        "DestinationRule",
         policy("outlierDetection: {outlierDetectionHttpErrorCodes: [404, 99]}"),
         "trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[1]",
         "out of range",
