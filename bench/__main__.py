@@ -13,6 +13,7 @@ from .commands.policies import policies
 from .commands.profile import profile
 from .commands.proxies import proxies
 from .commands.scale import scale
+from .commands.tls import tls
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -20,7 +21,7 @@ def main() -> None:
     """What does the proxy cost? Load, and comparisons with other proxies."""
 
 
-for command in (proxies, load, scale, policies, chaos, profile, balancers, access, all):
+for command in (proxies, load, scale, policies, chaos, profile, balancers, access, tls, all):
     main.add_command(command)
 
 if __name__ == "__main__":

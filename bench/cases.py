@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .meshes import POLICIES, TOKENS, TWO_ROUTES
+from .meshes import BY_TLS, BY_TLS_EACH, POLICIES, TOKENS, TWO_ROUTES
 from .wrk import Report
 
 MB = 1_000_000
@@ -61,6 +61,14 @@ ACCESS_CASES = (
     Case("policies", "the same behind 1,000 rules of which one allows it", mesh=POLICIES),
 )
 """What access control costs. `{token}` stands for a token."""
+
+TLS_CASES = (
+    Case("plain", "small GET, endpoints asked in plain text"),
+    Case("tls", "the same by TLS, connections kept", mesh=BY_TLS),
+    Case("tls-large", "response of 1 MB by TLS", connections=8, path=f"{LARGE}/1", response_bytes=MB, mesh=BY_TLS),
+    Case("handshake", "small GET, a full handshake with the endpoint for each", mesh=BY_TLS_EACH),
+)
+"""What TLS to the endpoints costs."""
 
 CASES = (
     Case("get-32", "small GET, 32 connections", goal=1.0),

@@ -71,12 +71,33 @@ def _key() -> SigningKey:
     return SigningKey.generate()
 
 
+def by_tls(endpoints: Sequence[str]) -> list[Resource]:
+    """The same, to endpoints that are asked by TLS, whose certificates are verified."""
+    tls = {"mode": "SIMPLE", "caCertificates": ROOTS, "subjectAltNames": ["127.0.0.1"]}
+    return [*two_routes(endpoints), destination_rule({"tls": tls})]
+
+
+def by_tls_each(endpoints: Sequence[str]) -> list[Resource]:
+    """The same on a new connection for each request, so that a handshake is most of its cost."""
+    [*rest, rule] = by_tls(endpoints)
+    rule["spec"]["trafficPolicy"]["connectionPool"] = {"http": {"maxRequestsPerConnection": 1}}
+    return [*rest, rule]
+
+
+ROOTS = "{roots}"
+"""Stands for the file of the authorities that the origin's certificate is of."""
+
 TWO_ROUTES, TOKENS, POLICIES = "two-routes", "tokens", "policies"
+BY_TLS, BY_TLS_EACH = "tls", "tls-each"
 MESHES: dict[str, Callable[[Sequence[str]], list[Resource]]] = {
     TWO_ROUTES: two_routes,
     TOKENS: with_tokens,
     POLICIES: with_policies,
+    BY_TLS: by_tls,
+    BY_TLS_EACH: by_tls_each,
 }
+SECURED = frozenset((BY_TLS, BY_TLS_EACH))
+"""Those whose endpoints speak TLS."""
 """Those that proxies are compared by."""
 
 

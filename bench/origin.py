@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from .cases import LARGE, MB, RESPONSES_MB, SMALL, UPLOAD
+from .certificates import certified
 from .processes import Launch, free_port, started, wait_until_answering
 
 _ANSWER = "hello, this is a small answer of a service\n"
@@ -34,6 +36,8 @@ http {{
   server {{ listen unix:{folder}/origin.sock; return 200 "{answer}"; }}
   server {{
     {listen}
+    {listen_secured} ssl_certificate {folder}/origin.crt; ssl_certificate_key {folder}/origin.key;
+    ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets off; ssl_session_cache off;
     location {large} {{ alias {folder}{large}; }}
     location {upload} {{
       proxy_pass http://read; proxy_http_version 1.1; proxy_pass_request_body off;
@@ -47,9 +51,11 @@ http {{
 
 @dataclass(frozen=True)
 class Origin:
-    """A running origin: where it listens, each `ip:port`."""
+    """A running origin: where it listens, each `ip:port`; by TLS at `secured`, with a certificate of `roots`."""
 
     endpoints: Sequence[str]
+    secured: Sequence[str]
+    roots: Path
 
 
 def name() -> str:
@@ -60,16 +66,18 @@ def name() -> str:
 @contextmanager
 def origin(folder: Path, count: int = 2) -> Iterator[Origin]:
     """Run the origin on that many addresses of the loopback network; its files are in `folder`."""
-    port = free_port()
+    port, secured = free_port(), free_port()
     hosts = [f"127.0.{number // 250}.{number % 250 + 1}" for number in range(count)]
-    launch = _nginx(folder, hosts, port) if name() == "nginx" else _asyncio(hosts, port)
+    roots = certified(folder)
+    make = _nginx if name() == "nginx" else _asyncio
+    launch = make(folder, hosts, port, secured)
     log = folder / "origin.log"
     with started(launch, log) as process:
         wait_until_answering(process, port, SMALL, log)
-        yield Origin([f"{host}:{port}" for host in hosts])
+        yield Origin([f"{host}:{port}" for host in hosts], [f"{host}:{secured}" for host in hosts], roots)
 
 
-def _nginx(folder: Path, hosts: Sequence[str], port: int) -> Launch:
+def _nginx(folder: Path, hosts: Sequence[str], port: int, secured: int) -> Launch:
     large = folder / LARGE.strip("/")
     large.mkdir()
     for size in RESPONSES_MB:
@@ -82,6 +90,7 @@ def _nginx(folder: Path, hosts: Sequence[str], port: int) -> Launch:
         _NGINX.format(
             folder=folder,
             listen=" ".join(f"listen {host}:{port} backlog=4096;" for host in hosts),
+            listen_secured=" ".join(f"listen {host}:{secured} ssl backlog=4096;" for host in hosts),
             answer=answer,
             large=LARGE,
             upload=UPLOAD,
@@ -90,8 +99,8 @@ def _nginx(folder: Path, hosts: Sequence[str], port: int) -> Launch:
     return Launch(["nginx", "-c", config, "-p", folder, "-e", folder / "origin.err"])
 
 
-def _asyncio(hosts: Sequence[str], port: int) -> Launch:
-    command = [sys.executable, "-m", "bench.origin", str(port), *hosts]
+def _asyncio(folder: Path, hosts: Sequence[str], port: int, secured: int) -> Launch:
+    command = [sys.executable, "-m", "bench.origin", str(folder), str(port), str(secured), *hosts]
     return Launch(command, {"PYTHONPATH": str(Path(__file__).parents[1])})
 
 
@@ -148,10 +157,15 @@ def _large_answer(size_mb: int) -> bytes:
     return _response(bytes(size_mb * MB))
 
 
-async def _serve(port: int, hosts: Sequence[str]) -> None:
-    server = await asyncio.get_running_loop().create_server(_Answering, hosts, port, backlog=4096)
-    await server.serve_forever()
+async def _serve(folder: Path, port: int, secured: int, hosts: Sequence[str]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "origin.crt", folder / "origin.key")
+    context.num_tickets = 0
+    create = asyncio.get_running_loop().create_server
+    plain = await create(_Answering, hosts, port, backlog=4096)
+    by_tls = await create(_Answering, hosts, secured, backlog=4096, ssl=context)
+    await asyncio.gather(plain.serve_forever(), by_tls.serve_forever())
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2:]))
+    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))

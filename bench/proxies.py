@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from . import wrk
 from .cases import SMALL, Case
-from .meshes import token
+from .meshes import SECURED, token
 from .origin import Origin, origin
 from .peers import ENVOY, Peer, Setup
 from .processes import free_port, started, wait_until_answering
@@ -110,7 +110,8 @@ def running(
             files.mkdir(parents=True)
             # nginx's workers are not us.
             folder.chmod(0o755)
-            setup = Setup(free_port(), free_port(), upstream.endpoints, files, access_log, python, mesh)
+            endpoints = upstream.secured if mesh in SECURED else upstream.endpoints
+            setup = Setup(free_port(), free_port(), endpoints, files, access_log, python, mesh, upstream.roots)
             log = files / f"{peer.name}.log"
             process = stack.enter_context(started(peer.launch(setup), log))
             wait_until_answering(process, setup.port, SMALL, log)

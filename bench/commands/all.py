@@ -13,6 +13,7 @@ from .policies import policies
 from .profile import profile
 from .proxies import proxies
 from .scale import scale
+from .tls import tls
 
 
 @click.command()
@@ -26,5 +27,5 @@ def all(context: click.Context, python: Path | None, resume: bool) -> None:
     """
     for command in (proxies, scale):
         context.invoke(command, python=python, kept=True, resume=resume)
-    for command in (policies, access, balancers, profile):
+    for command in (policies, access, tls, balancers, profile):
         context.invoke(command, python=python, kept=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..meshes import GATEWAY_PORT, MESHES, write
+from ..meshes import GATEWAY_PORT, MESHES, ROOTS, write
 from ..processes import Launch
 from .peer import Peer, Setup, told_version
 
@@ -10,6 +10,8 @@ from .peer import Peer, Setup, told_version
 def options(setup: Setup) -> list[str]:
     """The options that `meshproxy run` and `meshproxy export envoy` have in common; writes the mesh."""
     mesh = write(MESHES[setup.mesh](setup.endpoints), setup.folder / "mesh.yaml")
+    if setup.roots is not None:
+        mesh.write_text(mesh.read_text().replace(ROOTS, str(setup.roots)))
     publish = f"{GATEWAY_PORT}:127.0.0.1:{setup.port}"
     return ["-f", str(mesh), "--publish", publish, "--admin", f"127.0.0.1:{setup.admin_port}"]
 

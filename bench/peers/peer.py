@@ -26,6 +26,8 @@ class Setup:
     """The interpreter for those in Python."""
     mesh: str = TWO_ROUTES
     """What those are configured by that read meshes, of `meshes.MESHES`."""
+    roots: Path | None = None
+    """The authorities of the endpoints' certificates, where they speak TLS."""
 
     @property
     def log(self) -> Path:

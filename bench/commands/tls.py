@@ -1,0 +1,67 @@
+"""`python -m bench tls`: what TLS to the endpoints costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import click
+
+from .. import wrk
+from ..cases import TLS_CASES
+from ..interpreter import description, interpreter
+from ..kept import Part, Place, written
+from ..peers import ENVOY, MESHPROXY
+from ..processes import ended_by_signals
+from ..proxies import CaseResult, measure, ratios
+from ..report import Table, figure
+from ..usage import Others
+from .options import console, disturbance, json_option, keep_option, progress_bar, python_option
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), default=8, show_default=True)
+@python_option
+@json_option
+@keep_option
+def tls(rounds: int, python: Path | None, json_file: Path | None, kept: bool) -> None:
+    """Tell what it costs to ask endpoints by TLS, beside Envoy, which runs what is exported of the same mesh.
+
+    \b
+    Example:
+      python -m bench tls --rounds 12
+    """
+    wrk.require()
+    with console.status("preparing a Python that has meshproxy"):
+        python = interpreter(python)
+    peers = [peer for peer in (MESHPROXY, ENVOY) if peer.version(python)]
+    about = f"meshproxy on {description(python)}; medians of {rounds} rounds."
+    others = Others()
+    with ended_by_signals(), progress_bar() as progress:
+        found = list(measure(TLS_CASES, peers, python, rounds=rounds, seconds=1, progress=progress))
+    parts = {"tls": Part(about, others.share(), {"cases": [one.as_dict() for one in found]})}
+    table = compared(found)
+    console.print(table.rich())
+    disturbance(parts["tls"].others)
+    if json_file is not None:
+        json_file.write_text(written(parts))
+    if kept:
+        told = f"{about} Other programs took {parts['tls'].others:.0%} of the machine."
+        Place("tls").keep(parts, f"{told}\n\n{table.markdown()}")
+
+
+def compared(results: list[CaseResult]) -> Table:
+    """What a request costs each proxy, case by case, and how many there were in a second."""
+    names = list(results[0].rounds)
+    rows = []
+    for result in results:
+        cells = [
+            figure(median(getattr(one, field) for one in result.rounds[name]))
+            for name in names
+            for field in ("cpu_us", "requests_per_s")
+        ]
+        ratio = ratios(result, names[0])
+        errors = sum(one.errors for rounds in result.rounds.values() for one in rounds)
+        rows.append((f"{result.case.name}: {result.case.what}", *cells, f"{ratio.median:.2f}", str(errors)))
+    columns = [column for name in names for column in (f"{name}, µs", "requests/s")]
+    return Table("CPU time a request", ("case", *columns, f"{names[0]} to {results[0].reference}", "errors"), rows)
