@@ -18,6 +18,7 @@ from ..snapshot import (
     UpstreamTlsContext,
 )
 from .connection_pools import with_connection_pool
+from .credentials import Credentials
 from .destination_rules import DestinationRules, EffectivePolicy, PlacedSubset, effective_policy
 from .load_balancing import hash_policy, lb_policy, slow_start
 from .localities import Whereabouts, placed
@@ -60,12 +61,20 @@ class ClusterReference(NamedTuple):
 class Targets:
     """What a snapshot's routes lead to, at a proxy that has `view` of the services from where it is.
 
-    `trust` is whose identities it believes, where it has one itself.
+    `trust` is whose identities it believes, where it has one itself; `credentials` are the Secrets of its namespace.
     """
 
-    def __init__(self, view: View, rules: DestinationRules, here: Whereabouts, trust: Trust | None = None) -> None:
+    def __init__(
+        self,
+        view: View,
+        rules: DestinationRules,
+        here: Whereabouts,
+        trust: Trust | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.view = view
         self._trust = trust
+        self._credentials = credentials
         self._rules = rules
         self._here = here
         self._targets: dict[Target, _Found | None] = {}
@@ -102,8 +111,12 @@ class Targets:
         yield from (named[name] for name in sorted(named))
 
     def _tls(self, target: Target, found: _Found | None) -> UpstreamTls | None:
-        trust = self._trust or OWN
-        return found and upstream_tls(found.policy.tls, found.service, target.port, target.subset, trust)
+        if found is None:
+            return None
+        placed, trust = found.policy.tls, self._trust or OWN
+        is_given = placed is not None and (placed.for_workload or not self.view.sidecar)
+        credentials = self._credentials if is_given else None
+        return upstream_tls(placed, found.service, target.port, target.subset, trust, credentials)
 
 
 def resolve(destination: Destination, rule_namespace: str, listener_port: int, view: View) -> Target:

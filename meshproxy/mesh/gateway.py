@@ -116,7 +116,8 @@ def gateway_snapshot(
     """
     here = Whereabouts.of(selector or {}, locality)
     credentials, secrets = Credentials.of(mesh.of(Secret), namespace), dict[str, SnapshotSecret]()
-    listeners, targets = [], Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, here, trust)
+    targets = Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, here, trust, credentials)
+    listeners = []
     merged = merge_servers(selected_gateways(mesh, selector))
     for (port, bind), servers in merged.items():
         chains = []

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Unpack
 
-from ..resources import DEFAULT_NAMESPACE, Resource, WorkloadEntry
+from ..resources import DEFAULT_NAMESPACE, Resource, Secret, WorkloadEntry
 from ..snapshot import (
     Action,
     Address,
@@ -43,6 +43,7 @@ from .advice import listed, nearest
 from .authentication import jwt_authentication
 from .authorization import rbac_filters
 from .clusters import Targets
+from .credentials import Credentials
 from .ext_authz import ext_authz
 from .http_options import HttpOptions
 from .inbound import inbound_cluster, inbound_ports, inbound_routes, served_ports
@@ -135,7 +136,8 @@ def _targets(
 ) -> Targets:
     own = Workload.of(workload.spec, workload.labels)
     here = Whereabouts.of(own.endpoint_labels, own.locality if locality is None else locality)
-    return Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules, here, trust)
+    credentials = Credentials.of(mesh.of(Secret), workload.namespace)
+    return Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules, here, trust, credentials)
 
 
 def _labels(workload: Resource[WorkloadEntry]) -> Mapping[str, str]:

@@ -9,11 +9,13 @@ Sources: Istio's `buildUpstreamTLSSettings`, `buildUpstreamClusterTLSContext` an
 - ISTIO_MUTUAL shows the workload's own certificate, and believes those of the mesh. The server is then the cluster, and
   the names are the service accounts of the endpoints, where they are known.
 - Without authorities, those of the machine are believed (`file-root:system`).
+- A sidecar is given the Secret of a `credentialName` only by a rule for workloads that it selects. Istio's then speaks
+  plain text; here it speaks to nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,6 +37,7 @@ from ..snapshot import (
     TrustedCa,
     UpstreamTlsContext,
 )
+from .credentials import CA_SUFFIX, Credentials, NoCredential
 from .destination_rules import PlacedTls
 from .mutual_tls import Trust
 from .registry import Service
@@ -56,11 +59,17 @@ class UpstreamTls(NamedTuple):
 
 
 def upstream_tls(
-    placed: PlacedTls | None, service: Service, port: int, subset: str = "", trust: Trust = OWN
+    placed: PlacedTls | None,
+    service: Service,
+    port: int,
+    subset: str = "",
+    trust: Trust = OWN,
+    credentials: Credentials | None = None,
 ) -> UpstreamTls | None:
     """What secures connections to a port of a service, or of one of its subsets; None where nothing does.
 
-    `trust` is whose identities are the mesh's.
+    `trust` is whose identities are the mesh's, `credentials` are the Secrets that the proxy is given. Another is
+    referred to all the same: without it there are no connections.
     """
     settings = placed.settings if placed is not None else ClientTLSSettings()
     mode = settings.mode or "DISABLE"
@@ -70,13 +79,13 @@ def upstream_tls(
         names = settings.subject_alt_names or expected_names(service, trust)
         context = istio_mutual(service, port, subset, names, settings.sni or "", trust)
         return UpstreamTls(context)  # whoever shows an identity has the secrets for it
-    certificates = [_certificate(settings)] if mode == "MUTUAL" else []
-    roots = [] if settings.insecure_skip_verify else [_roots(settings)]
+    certificates = [_certificate(settings, credentials)] if mode == "MUTUAL" else []
+    roots = [] if settings.insecure_skip_verify else [_roots(settings, credentials)]
     names = settings.subject_alt_names
     if not names and not service.kubernetes:
         names = expected_names(service, trust)
     common = CommonTlsContext(
-        tls_certificates=tuple(secret.name for secret in certificates),
+        tls_certificates=tuple(named.name for named in certificates),
         validation_context=_validation(roots, names),
     )
     context = UpstreamTlsContext(
@@ -85,8 +94,8 @@ def upstream_tls(
         auto_host_sni=not settings.sni,
         auto_sni_san_validation=not (settings.sni or settings.subject_alt_names or settings.insecure_skip_verify),
     )
-    secrets = (Secret(one.name, one.source, placed.origin) for one in (*certificates, *roots))
-    return UpstreamTls(context, tuple(secrets))
+    given = [secret for _, secret in (*certificates, *roots) if secret is not None]
+    return UpstreamTls(context, tuple(replace(one, origin=one.origin or placed.origin) for one in given))
 
 
 def istio_mutual(
@@ -140,17 +149,40 @@ def _probed(endpoint: Endpoint, context: UpstreamTlsContext) -> HealthCheck | No
     return replace(check, probe=replace(check.probe, tls=check.probe.tls or context))
 
 
-def _certificate(settings: ClientTLSSettings) -> Secret:
+class _Named(NamedTuple):
+    """A secret's name, and the secret if the proxy is given it."""
+
+    name: str
+    secret: Secret | None
+
+
+def _certificate(settings: ClientTLSSettings, credentials: Credentials | None) -> _Named:
+    if settings.credential_name:
+        return _given(settings.credential_name, credentials.certificate if credentials is not None else None)
     chain, key = settings.client_certificate or "", settings.private_key or ""
-    return Secret(f"file-cert:{chain}~{key}", TlsCertificate(FileSource(chain), FileSource(key)))
+    name = f"file-cert:{chain}~{key}"
+    return _Named(name, Secret(name, TlsCertificate(FileSource(chain), FileSource(key))))
 
 
-def _roots(settings: ClientTLSSettings) -> Secret:
+def _roots(settings: ClientTLSSettings, credentials: Credentials | None) -> _Named:
+    if settings.credential_name:
+        named = _given(settings.credential_name, credentials.authorities if credentials is not None else None)
+        return named if named.secret is not None else _Named(f"{named.name}{CA_SUFFIX}", None)
     path, crl = settings.ca_certificates, settings.ca_crl
     source = TrustedCa(FileSource(path) if path else SystemRoots(), FileSource(crl) if crl else None)
-    name = f"file-root:{path}" if path else SYSTEM_ROOTS
-    return Secret(f"{name}~{crl}" if crl else name, source)
+    name = (f"file-root:{path}" if path else SYSTEM_ROOTS) + (f"~{crl}" if crl else "")
+    return _Named(name, Secret(name, source))
 
 
-def _validation(roots: Iterable[Secret], names: Iterable[str]) -> CertificateValidationContext | None:
+def _given(credential: str, find: Callable[[str], Secret] | None) -> _Named:
+    try:
+        if find is not None:
+            secret = find(credential)
+            return _Named(secret.name, secret)
+    except NoCredential:  # `check` tells
+        pass
+    return _Named(f"kubernetes://{credential}", None)
+
+
+def _validation(roots: Iterable[_Named], names: Iterable[str]) -> CertificateValidationContext | None:
     return next((CertificateValidationContext(one.name, tuple(map(Exact, names))) for one in roots), None)

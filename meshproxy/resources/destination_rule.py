@@ -340,7 +340,7 @@ class ClientTLSSettings(Ruled):
     client_certificate: str | None = None
     private_key: str | None = None
     ca_certificates: str | None = None
-    credential_name: Annotated[str | None, NotYet("certificates out of Secrets; use files")] = None
+    credential_name: str | None = None
     subject_alt_names: tuple[Text, ...] = ()
     sni: Annotated[str, checked(_sni_error)] | None = None
     insecure_skip_verify: Bool | None = None

@@ -819,6 +819,13 @@ DIFFERENCES = (
         "believes otherwise",
     ),
     Difference(
+        "tls-credentials-at-sidecars",
+        "`credentialName` of a DestinationRule without a `workloadSelector`, at sidecars",
+        "plain text",
+        "503 UF, and `check` notes it",
+        "whoever asks for TLS does not mean plain text",
+    ),
+    Difference(
         "tls-identities",
         "ISTIO_MUTUAL to endpoints whose service accounts nobody has told",
         "any certificate of the mesh's authorities will do",

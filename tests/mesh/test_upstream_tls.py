@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from meshproxy.mesh import remarks
 from meshproxy.mesh.mutual_tls import WORKLOAD_SECRETS
 from meshproxy.mesh.upstream_tls import ISTIO_ALPN
 from meshproxy.snapshot import (
@@ -15,6 +16,7 @@ from meshproxy.snapshot import (
     Exact,
     FileSource,
     HttpProbe,
+    InlineSource,
     Secret,
     Snapshot,
     SystemRoots,
@@ -23,7 +25,16 @@ from meshproxy.snapshot import (
     UpstreamTlsContext,
 )
 
-from .support import GATEWAY, only_cluster, service_entry, sidecar_of, snapshot_of, virtual_service
+from .support import (
+    GATEWAY,
+    mesh_of,
+    only_cluster,
+    problems_of,
+    service_entry,
+    sidecar_of,
+    snapshot_of,
+    virtual_service,
+)
 
 HOST = "a.default.svc.cluster.local"
 
@@ -302,3 +313,106 @@ def test_an_endpoint_is_probed_as_it_is_asked() -> None:
     assert probe("HTTP", "{mode: DISABLE}") is None
     assert probe("HTTP", "{mode: SIMPLE}") == context("{mode: SIMPLE}")
     assert probe("HTTP", "{mode: SIMPLE}", port=81) is None
+
+
+def secret(name: str, *keys: str, namespace: str = "istio-system") -> str:
+    data = ", ".join(f"{key}: {key} of {name}" for key in keys)
+    return f"""
+apiVersion: v1
+kind: Secret
+metadata: {{name: {name}, namespace: {namespace}}}
+stringData: {{{data}}}
+"""
+
+
+def test_a_credential_brings_certificate_and_authorities() -> None:
+    config = snapshot(rule("{mode: MUTUAL, credentialName: c}"), secret("c", "tls.crt", "tls.key", "ca.crt", "ca.crl"))
+    tls = only_cluster(config).tls
+
+    assert tls is not None
+    assert tls.common.tls_certificates == ("kubernetes://c",)
+    assert tls.common.validation_context == CertificateValidationContext("kubernetes://c-cacert")
+    sources = {one.name: one.source for one in config.secrets}
+    pair, roots = sources["kubernetes://c"], sources["kubernetes://c-cacert"]
+    assert isinstance(pair, TlsCertificate) and isinstance(pair.private_key, InlineSource)
+    assert pair.private_key.text == "tls.key of c"
+    assert isinstance(roots, TrustedCa) and isinstance(roots.crl, InlineSource)
+    assert roots.crl.text == "ca.crl of c"
+
+
+def test_a_simple_credential_is_one_of_authorities() -> None:
+    config = snapshot(rule("{mode: SIMPLE, credentialName: c}"), secret("c-cacert", "cacert"))
+
+    assert [one.name for one in config.secrets] == ["kubernetes://c-cacert"]
+    tls = only_cluster(config).tls
+    assert tls is not None and tls.common.tls_certificates == ()
+    assert (tls.auto_host_sni, tls.auto_sni_san_validation) == (True, True)
+
+
+def test_without_the_secret_there_is_tls_all_the_same() -> None:
+    config = snapshot(rule("{mode: MUTUAL, credentialName: c}"), secret("c", "tls.crt", "tls.key", namespace="other"))
+
+    assert config.secrets == ()
+    tls = only_cluster(config).tls
+    assert tls is not None and tls.common == CommonTlsContext(
+        ("kubernetes://c",), CertificateValidationContext("kubernetes://c-cacert")
+    )
+
+
+SELECTED = ", exportTo: ['.'], workloadSelector: {matchLabels: {app: caller}}"
+
+
+@pytest.mark.parametrize(("more", "given"), [("", []), (SELECTED, ["kubernetes://c-cacert"])])
+def test_a_sidecar_is_given_a_secret_only_by_a_rule_for_workloads(more: str, given: list[str]) -> None:
+    document = rule("{mode: SIMPLE, credentialName: c}", more=more)
+    config = sidecar_of(service_entry("a"), document, secret("c", "ca.crt", namespace="default"))
+
+    assert [one.name for one in config.secrets] == given
+    (tls,) = [one.tls for one in config.clusters if one.tls]
+    assert tls.common.validation_context == CertificateValidationContext("kubernetes://c-cacert")
+
+
+@pytest.mark.parametrize(
+    ("settings", "documents", "told"),
+    [
+        ("{mode: SIMPLE, credentialName: c}", (), "no Secret 'istio-system/c'"),
+        ("{mode: SIMPLE, credentialName: c}", (secret("c", "tls.crt"),), "no authorities"),
+        ("{mode: MUTUAL, credentialName: c}", (secret("c", "ca.crt"),), "has no certificate with its key"),
+        ("{mode: SIMPLE, credentialName: c}", (secret("c", "ca.crt", namespace="default"),), "where the proxy is"),
+        ("{mode: SIMPLE, credentialName: 'configmap://a/b'}", (), "ConfigMap"),
+    ],
+)
+def test_a_credential_that_is_not_there_is_a_problem(settings: str, documents: tuple[str, ...], told: str) -> None:
+    (problem,) = problems_of(GATEWAY, service_entry("a"), rule(settings), *documents)
+
+    assert problem.path == "spec.trafficPolicy.tls.credentialName"
+    assert told in problem.message
+
+
+def test_a_credential_that_is_there_is_none() -> None:
+    mutual = rule("{mode: MUTUAL, credentialName: c, insecureSkipVerify: true}")
+    assert not problems_of(GATEWAY, service_entry("a"), mutual, secret("c", "tls.crt", "tls.key"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("{mode: SIMPLE, sni: b.test}", ["add subjectAltNames: [b.test]"]),
+        ("{mode: SIMPLE, insecureSkipVerify: true, sni: b.test}", ["anybody on the way can be the endpoint"]),
+        ("{mode: SIMPLE, sni: b.test, subjectAltNames: [b.test]}", []),
+        ("{mode: SIMPLE}", []),
+        ("{mode: ISTIO_MUTUAL, sni: b.test}", []),
+    ],
+)
+def test_settings_that_prove_little_are_noted(settings: str, told: list[str]) -> None:
+    notes = remarks(mesh_of(GATEWAY, service_entry("a"), rule(settings)))
+    assert len(notes) == len(told)
+    assert all(words in note.message for words, note in zip(told, notes, strict=True))
+
+
+def test_a_credential_that_sidecars_are_not_given_is_noted() -> None:
+    shown = secret("c", "ca.crt")
+    (note,) = remarks(mesh_of(GATEWAY, service_entry("a"), rule("{mode: SIMPLE, credentialName: c}"), shown))
+    assert "without a workloadSelector" in note.message
+    selected = rule("{mode: SIMPLE, credentialName: c}", more=SELECTED)
+    assert not remarks(mesh_of(GATEWAY, service_entry("a"), selected, shown))

@@ -49,6 +49,7 @@ ACCEPTED = [
     ),
     ("DestinationRule", policy("tls: {mode: SIMPLE, insecureSkipVerify: true, sni: b.c}")),
     ("DestinationRule", policy("tls: {mode: MUTUAL, clientCertificate: /a, privateKey: /b, caCertificates: /c}")),
+    ("DestinationRule", policy("tls: {mode: MUTUAL, credentialName: a, insecureSkipVerify: true}")),
     ("DestinationRule", policy("tls: {mode: ISTIO_MUTUAL, subjectAltNames: [a], sni: b.c}")),
     ("WorkloadGroup", "{template: {}, probe: {httpGet: {port: 80, scheme: HTTPS}}}"),
     ("ServiceEntry", entry("resolution: DNS, subjectAltNames: [a]")),
@@ -224,6 +225,18 @@ REFUSED = [
         policy("tls: {mode: MUTUAL, clientCertificate: /a}"),
         "trafficPolicy.tls.privateKey",
         "is required by mode: MUTUAL",
+    ),
+    (
+        "DestinationRule",
+        policy("tls: {mode: SIMPLE, credentialName: a, caCertificates: /a}"),
+        "trafficPolicy.tls.caCertificates",
+        "beside credentialName",
+    ),
+    (
+        "DestinationRule",
+        policy("tls: {mode: SIMPLE, insecureSkipVerify: true, credentialName: a}"),
+        "trafficPolicy.tls.credentialName",
+        "no effect with insecureSkipVerify",
     ),
     (
         "DestinationRule",

@@ -38,6 +38,7 @@ from . import (
     services,
     shadowing,
     tls,
+    upstream_tls,
 )
 from .scope import Scope
 from .sidecars import sidecar_notes, sidecar_problems
@@ -55,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     gateways.unsupported_servers,
     tls.conflicting_servers,
     tls.missing_credentials,
+    upstream_tls.missing_credentials,
     delegation.unusable_delegates,
     delegation.contradictory_rules,
     destinations.unknown_destinations,
@@ -94,6 +96,8 @@ def remarks(mesh: Mesh) -> tuple[Note, ...]:
         *health.idle_probes(mesh),
         *mutual_tls.overlapping_peer_authentications(mesh),
         *mutual_tls.unreachable_workloads(mesh),
+        *upstream_tls.unverified_names(mesh),
+        *upstream_tls.credentials_at_sidecars(mesh),
     )
     return tuple(sorted(set(found)))
 
