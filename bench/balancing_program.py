@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from meshproxy.proxy.http.message import Request
@@ -35,9 +36,12 @@ _SUBJECTS: tuple[tuple[str, LbPolicy, int], ...] = (
 
 def measured(policy: LbPolicy, number: int) -> tuple[float, float]:
     """Seconds to make a balancer for so many hosts, and seconds for one choice of it."""
-    hosts = [Host(SocketAddress(f"10.0.{n >> 8}.{n & 255}", 8080)) for n in range(number)]
     config = Cluster("c", (), lb_policy=policy)
-    made_s, balancer = _best(lambda: load_balancer(config, hosts, random.random, time.monotonic), rounds=3)
+    made_s = float("inf")
+    for port in range(8000, 8003):  # other hosts each time: what was made is remembered
+        hosts = [Host(SocketAddress(f"10.0.{n >> 8}.{n & 255}", port)) for n in range(number)]
+        one_s, balancer = _best(partial(load_balancer, config, hosts, random.random, time.monotonic), rounds=1)
+        made_s = min(made_s, one_s)
     requests = list(_requests())
     chosen_s, _ = _best(lambda: [balancer.pick(request) for request in requests], rounds=5)
     return made_s, chosen_s / _KEYS

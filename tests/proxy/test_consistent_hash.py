@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,26 @@ POLICIES = pytest.mark.parametrize("policy", [RingHash(), RingHash(100_000), Mag
 def test_a_key_stays_where_it_is(policy: RingHash | Maglev) -> None:
     among = hosts(1, 1, 1, 1)
     assert found(policy, among) == found(policy, among)
+
+
+@pytest.mark.parametrize(
+    ("policy", "weights", "remembered"),
+    [
+        (RingHash(), (1, 1), True),
+        (Maglev(), (1, 1), True),
+        (RingHash(200_000), (1, 1), False),
+        (RingHash(), (1, 999, 1000, 400_000), False),
+        (Maglev(262_147), (1, 1), False),
+    ],
+)
+def test_what_was_made_is_remembered_if_it_is_not_large(
+    policy: RingHash | Maglev, weights: tuple[int, ...], remembered: bool
+) -> None:
+    config = Cluster("c", (), lb_policy=policy)
+    among = hosts(*weights)
+    made: list[Any] = [load_balancer(config, among, lambda: 0.0, lambda: 0.0) for _ in range(2)]
+    assert (made[0]._owners is made[1]._owners) == remembered
+    assert made[0]._owners == made[1]._owners
 
 
 @pytest.mark.parametrize("policy", [RingHash(100_000), Maglev()])

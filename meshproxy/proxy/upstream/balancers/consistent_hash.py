@@ -3,7 +3,7 @@
 Both are made of the hosts' addresses and weights, and when a host goes, nearly all requests of the others stay where
 they were. Both are made anew for each change of the hosts or of their health, and the event loop waits for as long:
 about a microsecond for each point of a ring, and some tens of milliseconds for a table of 65,537 entries
-(`python -m bench balancers`).
+(`python -m bench balancers`). Those made last are remembered: when a host that was ejected returns, nothing is made.
 
 Sources: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/load_balancers, and
 what Envoy 1.40 does.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import ceil
 
 from xxhash import xxh64_intdigest
@@ -22,6 +23,9 @@ from ....snapshot import MAX_RING_SIZE, Maglev, Pipe, RingHash
 from ...http.message import Request
 from ..host import Host
 from .balancer import Chance
+
+_REMEMBERED = 16
+_MAX_REMEMBERED = 1 << 17  # entries of one that is, at 4 or 12 bytes each
 
 HashOf = Callable[[Request], int]
 """The hash of a request, 64 bits."""
@@ -46,11 +50,11 @@ class Ring:
     """Every host has points on a ring, in proportion to its weight; a request's host has the next one from its hash."""
 
     def __init__(self, config: RingHash, shares: Sequence[Share], hash_of: HashOf) -> None:
-        points = sorted(_points(config, shares))
-        # Arrays: a tenth of the memory that lists of numbers take, and a search costs the same.
-        self._hashes = array("Q", [point for point, _ in points])
-        self._owners = array("I", [owner for _, owner in points])
         self._hosts = [host for host, _ in shares]
+        keys, parts = tuple(map(_key, self._hosts)), tuple(share for _, share in shares)
+        size = _ring_size(parts, config.minimum_ring_size)
+        make = _ring if size <= _MAX_REMEMBERED else _ring.__wrapped__
+        self._hashes, self._owners = make(keys, parts, size)
         self._hash_of = hash_of
 
     def pick(self, request: Request, attempt: int = 0) -> Host:
@@ -58,22 +62,29 @@ class Ring:
         return self._hosts[self._owners[place % len(self._owners)]]
 
 
-def _points(config: RingHash, shares: Sequence[Share]) -> list[tuple[int, int]]:
-    """All points on a ring: their hashes, and the hosts' places in `shares`.
+def _ring_size(shares: Sequence[float], minimum: int) -> float:
+    """How many points a ring has: as many as give the host of the least weight a whole number, if there is room."""
+    least = min(shares)
+    return min(ceil(least * minimum) / least, float(MAX_RING_SIZE))
 
-    As many as give the host of the least weight a whole number. Where there is no room for so many, a host may have one
-    more or less than its share: sums run over all hosts, so that they come out right in the end.
+
+@lru_cache(_REMEMBERED)
+def _ring(keys: tuple[bytes, ...], shares: tuple[float, ...], size: float) -> tuple[array[int], array[int]]:
+    """All points on a ring in order: their hashes, and the places of their owners.
+
+    Where there is no room for whole numbers of points, a host may have one more or less than its share: sums run over
+    all hosts, so that they come out right in the end.
     """
-    least = min(share for _, share in shares)
-    scale = min(ceil(least * config.minimum_ring_size) / least, float(MAX_RING_SIZE))
     points: list[tuple[int, int]] = []
     target = 0.0
-    for owner, (host, share) in enumerate(shares):
-        target += scale * share
-        prefix = _key(host) + b"_"
+    for owner, (key, share) in enumerate(zip(keys, shares, strict=True)):
+        target += size * share
+        prefix = key + b"_"
         count = max(0, ceil(target) - len(points))
         points += [(xxh64_intdigest(prefix + b"%d" % number), owner) for number in range(count)]
-    return points
+    points.sort()
+    # Arrays: a tenth of the memory that lists of numbers take, and a search costs the same.
+    return array("Q", [point for point, _ in points]), array("I", [owner for _, owner in points])
 
 
 class MaglevTable:
@@ -86,7 +97,8 @@ class MaglevTable:
         in_order = sorted(shares, key=lambda share: _key(share[0]))
         self._hosts = [host for host, _ in in_order]
         self._size = config.table_size
-        self._owners = _table([_key(host) for host in self._hosts], [share for _, share in in_order], self._size)
+        make = _table if self._size <= _MAX_REMEMBERED else _table.__wrapped__
+        self._owners = make(tuple(map(_key, self._hosts)), tuple(share for _, share in in_order), self._size)
         self._hash_of = hash_of
 
     def pick(self, request: Request, attempt: int = 0) -> Host:
@@ -96,7 +108,8 @@ class MaglevTable:
         return self._hosts[self._owners[key % self._size]]
 
 
-def _table(keys: Sequence[bytes], shares: Sequence[float], size: int) -> array[int]:
+@lru_cache(_REMEMBERED)
+def _table(keys: tuple[bytes, ...], shares: tuple[float, ...], size: int) -> array[int]:
     """Who has each of the entries. In each round every host takes the first free entry of its own order of them; one of
     a third of the greatest weight does so in every third round."""
     greatest = max(shares)
