@@ -97,6 +97,35 @@ async def test_an_answer_may_come_while_the_body_goes_on() -> None:
     assert [one == BODY[LARGE // 2 :] for one in received] == [True]
 
 
+@pytest.mark.parametrize("first", [2, 100_000], ids=["read", "spliced"])
+async def test_what_comes_for_a_try_that_has_failed_is_not_lost_to_the_last(first: int) -> None:
+    async def refuses(connection: Peer) -> None:
+        await connection.read_until(b"\r\n\r\n")
+        await connection.read(first)
+        await trio.testing.wait_all_tasks_blocked()  # its sender waits for more
+        await connection.send(NO)
+        await connection.ended()
+
+    async def hasty(connection: Peer) -> None:
+        await connection.read_until(b"\r\n\r\n")
+        received.append(await connection.read(first))
+        await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha")
+        received.append(await connection.read(LARGE - first))
+        await connection.send(b"lf")
+        await connection.ended()
+
+    received: list[bytes] = []
+    async with backend(in_turn(refuses, hasty)) as server, gateway(routed(server)) as proxy:
+        client = await proxy.client()
+        await client.send(post(BODY[:first], LARGE))
+        await client.read_until(b"ha")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_in_pieces, client, BODY[first:])
+            await client.read_until(b"lf")
+
+    assert b"".join(received) == BODY
+
+
 async def test_a_client_that_leaves_lets_go_of_what_was_kept() -> None:
     async with backend(hangs) as server, gateway(routed(server)) as proxy:
         client = await proxy.client()

@@ -51,7 +51,8 @@ class RecordedBody(Body):
         record = self._record
         record.settled = True
         record.keeping = False
-        record.drop(self._taken if answered and not self._closed else len(record.pieces))
+        self._closed = self._closed or not answered
+        record.drop(len(record.pieces) if self._closed else self._taken)
 
     async def receive(self) -> bytes:
         record = self._record
@@ -83,6 +84,8 @@ class RecordedBody(Body):
 
     async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None:
         record = self._record
+        if self._taken < len(record.pieces):
+            return  # what has been kept need not wait for what is still to come
         await record.begin_reading()
         try:
             if self._taken == len(record.pieces) and not record.ended:
@@ -113,8 +116,9 @@ class RecordedBody(Body):
     def close(self) -> None:
         """What is not read, the client's connection is closed over."""
         self._closed = True
-        if self._record.settled:
-            self._record.drop(len(self._record.pieces))
+        record = self._record
+        if record.over:
+            record.drop(len(record.pieces))
 
     def _note_end(self) -> None:
         record = self._record
@@ -173,6 +177,11 @@ class _Record:
         self._room = limit
         self._on_end = on_end
 
+    @property
+    def over(self) -> bool:
+        """Nobody needs any more of what was kept: there will be no other try, and the latest one has ended."""
+        return self.settled and self.reader._closed
+
     async def begin_reading(self) -> None:
         """Be the one who reads from the client. A lock of trio's costs as much as a tenth of the copying it guards."""
         while self._reading:
@@ -188,14 +197,19 @@ class _Record:
             self._reading_ended = None
 
     def keeps(self, piece: bytes | KeptPipe, size: int, reader: RecordedBody) -> bool:
-        """Keep a piece, or give up all when there is no room. What came for a try that has failed always has room."""
+        """Keep a piece, or give up all when there is no room.
+
+        What came for a try that has failed always has room, also for the last try: it has yet to get it.
+        """
         self._room -= size
-        if self._room < 0 and reader is self.reader:
+        late = reader is not self.reader
+        if self._room < 0 and not late:
             self.keeping = False
             self.drop(len(self.pieces))
-        if self.keeping and size:
+        kept = self.keeping or (late and not self.over)
+        if kept and size:
             self.pieces.append(piece)
-        return self.keeping
+        return kept
 
     def piece(self, place: int) -> bytes:
         """A piece that is kept, to be sent once more."""
