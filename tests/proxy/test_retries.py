@@ -6,6 +6,7 @@ backends that hang, reset, answer 5xx, close and come back.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -500,3 +501,29 @@ async def test_a_client_that_does_not_read_holds_the_upstream_no_longer_than_the
         [line] = await proxy.logged()
 
     assert (line.status, line.flags) == (200, "UT")
+
+
+@pytest.mark.parametrize(("timeout_s", "per_try_timeout_s"), [(3.0, 0.0), (0.0, 3.0)], ids=["timeout", "per try"])
+@pytest.mark.parametrize("data", [GET, CHUNKED_HEAD + b"0\r\n\r\n"], ids=["GET", "streamed"])
+async def test_behind_a_part_of_an_interim_response_no_other_is_sent(
+    data: bytes, timeout_s: float, per_try_timeout_s: float, mock_clock: trio.testing.MockClock
+) -> None:
+    async def hints(connection: Peer) -> None:
+        await connection.read_until(b"\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                await connection.send(b"HTTP/1.1 103 Early Hints\r\nlink: %b\r\n\r\n" % (b"x" * 60_000))
+
+    policy = RetryPolicy(("5xx",), num_retries=2, per_try_timeout_s=per_try_timeout_s)
+    async with backend(hints) as server, gateway(routed(server, policy=policy, timeout_s=timeout_s)) as proxy:
+        client = await proxy.client(receive_buffer=4096)
+        await client.send(data)
+        await server.connected()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        mock_clock.jump(3.1)
+        await until(lambda: not any(host.active for host in proxy.hosts))
+        [line] = await proxy.logged()
+        assert await client.ended() == "reset"
+
+    assert b"HTTP/1.1 504" not in client.received
+    assert (line.status, line.flags) == (504, "UT")

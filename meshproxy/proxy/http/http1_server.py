@@ -134,6 +134,9 @@ class Http1ServerConnection(Http1Connection):
             await self.transport.send(response_head(status, headers))
         except LOST:
             self.scope.cancel()  # not the upstream's failure: the client has left
+        except trio.Cancelled:
+            self.transport.abort()  # behind a part of it, a client would read any answer as the rest
+            raise
 
     async def _serve_next(self) -> bool:
         """One request; False when the connection can serve no other."""

@@ -109,6 +109,8 @@ class Tries:
         self.expired = True
         if self._exchange is not None:
             self._exchange.give_up()
+        if self._scope is not None:
+            self._scope.cancel()  # it may be the client's turn to take what the upstream has said so far
 
     def out_of_time(self) -> bool:
         """The response should have been there."""
