@@ -122,6 +122,13 @@ def test_only_the_cipher_suites_that_are_named_are_spoken() -> None:
         handshake(restricted, other)
 
 
+def test_the_order_of_the_cipher_suites_that_are_named_counts() -> None:
+    suites = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384")
+    for order in (suites, suites[::-1]):
+        ordered = server(certificate("web", SITE), maximum_version="TLSv1_2", cipher_suites=order)
+        assert handshake(ordered, client())[1].cipher()[0] == order[0]  # type: ignore[index]
+
+
 def test_without_any_named_those_without_forward_secrecy_are_not_spoken() -> None:
     old = client()
     old.maximum_version = ssl.TLSVersion.TLSv1_2

@@ -85,8 +85,9 @@ def server_context(config: DownstreamTlsContext, secrets: Secrets) -> ssl.SSLCon
         context.sslobject_class = _ServerSide
         context.sni_callback = _note_server_name
         _apply(context, common, secrets)
-        # With another's order of preference, OpenSSL's first choice would be the most expensive cipher.
-        context.options &= ~ssl.Options.OP_CIPHER_SERVER_PREFERENCE
+        if not common.cipher_suites:
+            # Clients know better which cipher is cheap for them; OpenSSL would take the longest keys.
+            context.options &= ~ssl.Options.OP_CIPHER_SERVER_PREFERENCE
         if common.validation_context is not None:
             required = config.require_client_certificate
             context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
