@@ -12,7 +12,8 @@ import click
 
 from ..identity import spiffe
 from ..identity.errors import IdentityError, Unusable
-from ..mesh import needs_of_identity
+from ..mesh import Mesh, Trust, needs_of_identity
+from ..resources import MeshConfig
 from ..snapshot import Snapshot
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE
 from .keys import File, Lifetime, passphrase_file_option
@@ -149,6 +150,21 @@ def open_ca(options: CaOptions) -> Ca | None:
 def no_identity(error: IdentityError) -> NoReturn:
     """Say why there is no identity, and exit: nothing is served without the one that was asked for."""
     fail(f"no identity: {error}", EXIT_UNUSABLE if isinstance(error, Unusable) else EXIT_PROBLEMS)
+
+
+def refuse_other_trust_domain(mesh: Mesh, trust: Trust | None) -> None:
+    """Exit, and say why, where the MeshConfig knows the mesh by another trust domain than the CA does."""
+    for config in mesh.of(MeshConfig)[:1] if trust is not None else ():
+        written = config.spec.trust_domain
+        if trust is None or written is None or trust.domain in config.spec.trust_domain_aliases:
+            continue
+        if written not in trust.domains:
+            where = config.position("spec", "trustDomain")
+            fail(
+                f"{where}: the trust domain is {written!r} here, and that of the CA is {trust.domain!r}; make one of "
+                f"them an alias (trustDomainAliases, or --trust-domain-alias), or use another CA",
+                EXIT_PROBLEMS,
+            )
 
 
 def identified(ca: Ca | None, snapshot: Snapshot, namespace: str, service_account: str) -> WorkloadIdentity | None:

@@ -10,7 +10,7 @@ import click
 from ..mesh import Trust, gateway_ports, gateway_snapshot
 from ..snapshot import UNKNOWN_LOCALITY, Locality, Snapshot, SocketAddress
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, locality_option, namespace_option, read
-from .identity import ca_options, identified, identity_options, open_ca
+from .identity import ca_options, identified, identity_options, open_ca, refuse_other_trust_domain
 from .parameters import Labels, Publish
 from .serving import fail, open_access_log, prepare, prepared, refuse_problems, serve, serving_options
 
@@ -78,6 +78,7 @@ def gateway(
 ) -> Snapshot:
     """The snapshot that these options ask for. Exits, and says why, where there is none."""
     refuse_problems(configuration)
+    refuse_other_trust_domain(configuration.mesh, trust)
     ports = gateway_ports(configuration.mesh, selector)
     if not ports:
         wanted = "" if selector is None else f" selects {','.join(f'{k}={v}' for k, v in selector.items())}"

@@ -20,7 +20,7 @@ from ..mesh import (
 from ..snapshot import Locality, Snapshot, SocketAddress
 from . import app as apps
 from .configuration import EXIT_PROBLEMS, Configuration, locality_option, read
-from .identity import ca_options, identified, identity_options, open_ca
+from .identity import ca_options, identified, identity_options, open_ca, refuse_other_trust_domain
 from .parameters import Address, AppAddress
 from .serving import fail, open_access_log, prepare, prepared, refuse_problems, serve, serving_options
 
@@ -119,6 +119,7 @@ def sidecar_of(
             sidecar_notes(configuration.mesh, entry),
         )
     )
+    refuse_other_trust_domain(configuration.mesh, trust)
     return sidecar_snapshot(
         configuration.mesh,
         workload=entry,

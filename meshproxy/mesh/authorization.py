@@ -44,7 +44,9 @@ from ..snapshot import (
     ValueMatcher,
 )
 from .mesh import Mesh
+from .mutual_tls import Trust
 from .policy_targets import Target
+from .trust_domains import policies_at
 
 DRY_RUN = "istio.io/dry-run"
 """The annotation by which a policy is only tried."""
@@ -62,9 +64,12 @@ _ORDER: tuple[tuple[Literal["AUDIT", "DENY", "ALLOW"], RbacAction], ...] = (
 Policy = Resource[AuthorizationPolicy]
 
 
-def rbac_filters(mesh: Mesh, target: Target, port: int) -> tuple[RbacFilter, ...]:
-    """The filters of a listener that is known by `port`; none where no policy holds."""
-    policies = list(target.policies(mesh.of(AuthorizationPolicy)))
+def rbac_filters(mesh: Mesh, target: Target, port: int, trust: Trust | None = None) -> tuple[RbacFilter, ...]:
+    """The filters of a listener that is known by `port`; none where no policy holds.
+
+    `trust` is whose identities the proxy believes.
+    """
+    policies = policies_at(mesh, target, trust)
     filters = []
     for written, action in _ORDER:
         of_action = [policy for policy in policies if (policy.spec.action or "ALLOW") == written]

@@ -62,6 +62,7 @@ class Targets:
     """What a snapshot's routes lead to, at a proxy that has `view` of the services from where it is.
 
     `trust` is whose identities it believes, where it has one itself; `credentials` are the Secrets of its namespace.
+    Without `auto_mtls`, nothing is called by mutual TLS of which no DestinationRule says so.
     """
 
     def __init__(
@@ -71,10 +72,13 @@ class Targets:
         here: Whereabouts,
         trust: Trust | None = None,
         credentials: Credentials | None = None,
+        *,
+        auto_mtls: bool = True,
     ) -> None:
         self.view = view
         self._trust = trust
         self._credentials = credentials
+        self._auto_mtls = auto_mtls
         self._rules = rules
         self._here = here
         self._targets: dict[Target, _Found | None] = {}
@@ -97,7 +101,7 @@ class Targets:
             if found is None or cluster is None:
                 continue
             if found.policy.tls is None:
-                yield secured_where_known(cluster, _auto_tls(target, found, self._trust))
+                yield secured_where_known(cluster, (self._auto_mtls and _auto_tls(target, found, self._trust)) or None)
             else:
                 tls = self._tls(target, found)
                 yield secured(cluster, tls and tls.context)

@@ -28,20 +28,22 @@ from .authorization import is_dry_run, rbac
 from .clusters import Target as Destination
 from .clusters import Targets
 from .mesh import Mesh, PlacedProvider
+from .mutual_tls import Trust
 from .policy_targets import Target
 from .registry import Registry, Service
+from .trust_domains import policies_at
 
 _TIMEOUT_S = 600.0
 _NOTHING = Rbac("DENY", ())
 _NOBODY = "nobody"  # no cluster is called so
 
 
-def ext_authz(mesh: Mesh, target: Target, port: int, targets: Targets) -> ExtAuthz | None:
+def ext_authz(mesh: Mesh, target: Target, port: int, targets: Targets, trust: Trust | None = None) -> ExtAuthz | None:
     """What a listener that is known by `port` asks others; the service that it asks is added to `targets`.
 
     None where no policy for CUSTOM holds. A provider that nobody knows, which is a problem of `check`, allows nothing.
     """
-    policies = [one for one in target.policies(mesh.of(AuthorizationPolicy)) if one.spec.action == "CUSTOM"]
+    policies = [one for one in policies_at(mesh, target, trust) if one.spec.action == "CUSTOM"]
     if not policies:
         return None
     enforced = rbac("DENY", [one for one in policies if not is_dry_run(one)], port) or _NOTHING

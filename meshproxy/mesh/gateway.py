@@ -52,6 +52,7 @@ from .policy_targets import Target
 from .registry import selects
 from .routes import ConsideredRoute, RouteContext, considered_routes, virtual_service_routes
 from .server_tls import server_tls
+from .trust_domains import believed
 from .virtual_services import Match, MergedVirtualService
 
 ANY_ADDRESS = "0.0.0.0"
@@ -114,10 +115,10 @@ def gateway_snapshot(
     differ in `bind` keep that. The snapshot's clusters are those that its routes and providers name, if they exist.
     `locality` is where the gateway runs.
     """
-    here = Whereabouts.of(selector or {}, locality)
+    here, trust = Whereabouts.of(selector or {}, locality), believed(mesh, trust)
     credentials, secrets = Credentials.of(mesh.of(Secret), namespace), dict[str, SnapshotSecret]()
-    targets = Targets(mesh.registry.at_gateway(namespace), mesh.destination_rules, here, trust, credentials)
-    listeners = []
+    view, listeners = mesh.registry.at_gateway(namespace), []
+    targets = Targets(view, mesh.destination_rules, here, trust, credentials, auto_mtls=mesh.auto_mtls)
     merged = merge_servers(selected_gateways(mesh, selector))
     for (port, bind), servers in merged.items():
         chains = []
@@ -127,8 +128,8 @@ def gateway_snapshot(
             redirected = _redirected_hosts(mesh, group, namespace)
             routes = RouteConfiguration(_routes_name(group[0]), tuple(_virtual_hosts(hosts, port, limits, redirected)))
             target = gateway_target(namespace, selector, (server.gateway for server in group))
-            access, tokens = rbac_filters(mesh, target, port), jwt_authentication(mesh, target)
-            asked = ext_authz(mesh, target, port, targets)
+            access, tokens = rbac_filters(mesh, target, port, trust), jwt_authentication(mesh, target)
+            asked = ext_authz(mesh, target, port, targets, trust)
             manager = HttpConnectionManager(routes, ext_authz=asked, jwt_authn=tokens, rbac=access, **http)
             chain, its_secrets = _chain(group[0], limits.on_manager(manager), credentials, trust or Trust())
             chains.append(chain)

@@ -61,6 +61,16 @@ class Mesh:
         return DestinationRules(self.of(api.DestinationRule))
 
     @cached_property
+    def config(self) -> api.MeshConfig:
+        """The oldest MeshConfig, or what holds without one."""
+        return next((one.spec for one in self.of(api.MeshConfig)), api.MeshConfig())
+
+    @property
+    def auto_mtls(self) -> bool:
+        """Workloads that are known to take mutual TLS are called by it, also where no DestinationRule says so."""
+        return self.config.enable_auto_mtls is not False
+
+    @cached_property
     def extension_providers(self) -> dict[str, PlacedProvider]:
         """Extension providers by name; of several with one name, the first of the oldest MeshConfig."""
         found: dict[str, PlacedProvider] = {}

@@ -54,6 +54,7 @@ from .mutual_tls import Trust, inbound_chains, with_identity
 from .outbound import considered_outbound, outbound_virtual_hosts
 from .policy_targets import Target
 from .routes import ConsideredRoute
+from .trust_domains import believed
 from .workload_groups import health_check
 from .workloads import Workload
 
@@ -97,6 +98,7 @@ def sidecar_snapshot(
     for hosts that no resource names; `locality` is where it runs, if not where the workload says. `trust` is whose
     identities it believes, where it has one itself. `sidecar_problems` finds the addresses that cannot be.
     """
+    trust = believed(mesh, trust)
     targets = _targets(mesh, workload, locality, trust)
     accepted = mesh.peer_authentications.of(workload.namespace, _labels(workload))
     outward = at_outbound(mesh.traffic_limits, workload.namespace)
@@ -112,8 +114,8 @@ def sidecar_snapshot(
     for number, inbound in served.items():
         address = SocketAddress(workload.spec.address or "", number)
         target = inbound_target(mesh, workload, number)
-        access, tokens = rbac_filters(mesh, target, number), jwt_authentication(mesh, target)
-        asked = ext_authz(mesh, target, number, targets)
+        access, tokens = rbac_filters(mesh, target, number, trust), jwt_authentication(mesh, target)
+        asked = ext_authz(mesh, target, number, targets, trust)
         manager = _manager(inbound_routes(number, inbound), http, asked, tokens, access)
         chains = inbound_chains(accepted.at(number), manager, trust, accepted.origin(number))
         listeners.append(inward.on(_listener(address, chains)))
@@ -136,8 +138,9 @@ def _targets(
 ) -> Targets:
     own = Workload.of(workload.spec, workload.labels)
     here = Whereabouts.of(own.endpoint_labels, own.locality if locality is None else locality)
+    view = mesh.registry.at_sidecar(workload.namespace)
     credentials = Credentials.of(mesh.of(Secret), workload.namespace)
-    return Targets(mesh.registry.at_sidecar(workload.namespace), mesh.destination_rules, here, trust, credentials)
+    return Targets(view, mesh.destination_rules, here, trust, credentials, auto_mtls=mesh.auto_mtls)
 
 
 def _labels(workload: Resource[WorkloadEntry]) -> Mapping[str, str]:

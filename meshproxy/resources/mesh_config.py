@@ -24,6 +24,13 @@ _STATUSES = frozenset(
 ) | frozenset((*range(500, 509), 510, 511))
 
 
+def one_trust_domain_error(name: str) -> str | None:
+    """Why the text is not the name of a trust domain (SPIFFE-ID, section 2.1)."""
+    if re.fullmatch(r"[a-z0-9._-]{1,255}", name):
+        return None
+    return f"{name!r} is not a trust domain; write lower case letters, digits, '.', '-' and '_', as in cluster.local"
+
+
 def provider_service_error(service: str) -> str | None:
     """Why the text names no service: `host`, or `namespace/host` where several namespaces have one."""
     namespace, slash, host = service.rpartition("/")
@@ -160,11 +167,9 @@ class MeshConfig(Model):
     root_namespace: Annotated[
         str | None, NotYet("another root namespace than istio-system", one_of("istio-system"))
     ] = None
-    trust_domain: Annotated[
-        str | None, NotYet("another trust domain than cluster.local in policies", one_of("cluster.local"))
-    ] = None
-    trust_domain_aliases: Annotated[tuple[str, ...], NotYet("other names of the trust domain")] = ()
-    enable_auto_mtls: Annotated[Bool | None, NotYet("mutual TLS only where it is asked for", one_of(True))] = None
+    trust_domain: Annotated[str, checked(one_trust_domain_error)] | None = None
+    trust_domain_aliases: tuple[Annotated[str, checked(one_trust_domain_error)], ...] = ()
+    enable_auto_mtls: Bool | None = None
     mesh_mtls: Annotated[Anything | None, _TLS] = Field(None, alias="meshMTLS")
     tls_defaults: Annotated[Anything | None, _TLS] = None
     ca_certificates: Annotated[tuple[Anything, ...], NotYet("roots of other CAs")] = ()

@@ -150,3 +150,15 @@ spec:
 
     issued = (ca / "issued.jsonl").read_text()
     assert '"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"' in issued
+
+
+def test_another_trust_domain_than_that_of_the_ca_is_refused(ca: Path, mesh: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "apiVersion: mesh.istio.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: m}\nspec: {trustDomain: other.test}\n"
+    )
+
+    run = meshproxy(*STRICT_SIDECAR, "-f", mesh, "-f", config, "--ca", ca)
+
+    assert run.returncode == 1
+    assert f"{config}:4:21: the trust domain is 'other.test' here, and that of the CA is 'cluster.local'" in run.stderr

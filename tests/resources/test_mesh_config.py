@@ -66,11 +66,11 @@ def test_of_an_operator_nothing_else_is_read_and_that_is_told(read: Reader) -> N
 @pytest.mark.parametrize(
     ("mesh", "line", "column"),
     [
-        ("|\n    a: 1\n    trustDomain: x", 7, 18),
-        ("|-\n\n      trustDomain: x", 7, 20),
-        ("'trustDomain: x'", 5, 9),
-        (">\n    trustDomain: x", 5, 9),
-        ('"{\\"trustDomain\\": \\"x\\"}"', 5, 9),
+        ("|\n    a: 1\n    trustDomain: X", 7, 18),
+        ("|-\n\n      trustDomain: X", 7, 20),
+        ("'trustDomain: X'", 5, 9),
+        (">\n    trustDomain: X", 5, 9),
+        ('"{\\"trustDomain\\": \\"X\\"}"', 5, 9),
     ],
 )
 def test_problems_in_its_text_have_their_place_in_the_file(read: Reader, mesh: str, line: int, column: int) -> None:
@@ -107,7 +107,7 @@ def test_an_empty_text_is_an_empty_configuration(read: Reader) -> None:
 def test_another_config_map_is_none(read: Reader) -> None:
     for name, data in (("other", "mesh"), ("istio", "other"), ("istio-ca-root-cert", "root-cert.pem")):
         loaded = read(
-            f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{{data}: 'trustDomain: x'}}\n"
+            f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{{data}: 'trustDomain: X'}}\n"
         )
         assert loaded.problems == ()
         assert [note.message for note in loaded.notes] == ["ConfigMap of v1 is skipped; meshproxy does not read it"]
@@ -161,7 +161,7 @@ def http(text: str) -> str:
             "HTTP/2 is missing",
         ),
         ("{extensionProviders: [{name: j, zipkin: {}}]}", "extensionProviders[0].zipkin", "not supported yet: tracing"),
-        ("{trustDomain: other}", "trustDomain", "not supported yet: another trust domain"),
+        ("{trustDomain: Other}", "trustDomain", "is not a trust domain; write lower case letters"),
         ("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}", "outboundTrafficPolicy.mode", "--outbound-policy"),
         ("{trustDomian: x}", "trustDomian", "did you mean 'trustDomain'"),
     ],
