@@ -8,7 +8,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,7 @@ def init(
 @_dir
 @_resources
 @click.option("--ttl", type=Lifetime(), default="24h", show_default=True, help="How long the certificate is good for.")
+@click.option("--name", "names", multiple=True, help="A name or IP address for clients without SPIFFE. Repeatable.")
 @click.option("--out", type=File(), metavar="DIR", help="Where to write; workloads/ in the CA's directory otherwise.")
 @passphrase_file_option
 def issue(
@@ -114,18 +115,19 @@ def issue(
     directory: Path,
     paths: tuple[str, ...],
     ttl: float,
+    names: tuple[str, ...],
     out: Path | None,
     passphrase_file: Path | None,
 ) -> None:
     """Issue a key and a certificate for a workload.
 
     WORKLOAD is a service account, NAME[.NAMESPACE], as Istio identifies workloads; or a SPIFFE ID in full. With -f it
-    is a WorkloadEntry.
+    is a WorkloadEntry. With --name it is also for a server that browsers and curl call, such as a gateway's.
     """
     opened = Authority(directory, Passphrase(passphrase_file))
     identity = _identity(workload, opened.trust_domain, paths)
     key = keys.generate(opened.key_type)
-    issued = opened.issue(key.public_key(), identity, _now(), timedelta(seconds=ttl))
+    issued = opened.issue(key.public_key(), identity, _now(), timedelta(seconds=ttl), _names(names))
     folder = out or directory / "workloads" / identity.path.removeprefix("/")
     write_credentials(folder, Credentials(key, issued))
     click.echo(f"{folder} proves {identity} until {issued.leaf.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
@@ -312,14 +314,19 @@ def _serial(text: str) -> int:
 
 def _server_names(listen: SocketAddress, more: tuple[str, ...]) -> list[Name]:
     """What a server is called: its host's name, the address that it listens on, and what its operator says."""
+    return _names(("localhost", "127.0.0.1", "::1", socket.gethostname(), listen.host, *more))
+
+
+def _names(texts: Iterable[str]) -> list[Name]:
+    """Names and addresses as certificates have them, each once; the unspecified address is nobody's."""
     names: dict[Name, None] = {}
-    for text in ("localhost", "127.0.0.1", "::1", socket.gethostname(), listen.host, *more):
+    for text in texts:
         try:
             address = ipaddress.ip_address(text)
             if not address.is_unspecified:
                 names[address] = None
         except ValueError:
-            if not text.isascii():
+            if not text.isascii() or not text:
                 raise click.UsageError(f"{text!r} is no name as DNS has it; write it in ASCII, xn--...") from None
             names[text] = None
     return list(names)

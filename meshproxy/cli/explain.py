@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from ..identity import spiffe
 from ..mesh import Mesh, OutboundPolicy, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
 from ..mesh.advice import advice, listed
 from ..mesh.gateway import PlacedServer, considered_by_gateway, merge_servers, selected_gateways, servers_for
@@ -55,6 +56,18 @@ class Url(click.ParamType[tuple[str, str, str]]):
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([^#]*)")
 
 
+class Identity(click.ParamType[str]):
+    """A SPIFFE ID."""
+
+    name = "SPIFFE-ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(spiffe.parse(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class HeaderField(click.ParamType[tuple[str, str]]):
     """`name: value`."""
 
@@ -87,7 +100,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab may be in a value (R
 )
 @click.option("--inbound", is_flag=True, help="Ask the --workload's sidecar about a request that comes to it.")
 @click.option("--token", metavar="JWT|@FILE", help="A token that the request brings, as Authorization: Bearer.")
-@click.option("--as", "peer", metavar="SPIFFE-ID", help="What the client's certificate calls it.")
+@click.option("--as", "peer", type=Identity(), help="Whom the client's certificate proves it to be.")
 @click.option("-H", "headers", type=HeaderField(), multiple=True, help="A header of the request. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 @namespace_option

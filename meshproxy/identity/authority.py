@@ -132,11 +132,17 @@ class Authority:
             raise Refused(403, f"{identity} is the CA's own identity")
 
     def issue(
-        self, key: PublicKey, identity: SpiffeId, now: datetime, lifetime: timedelta = WORKLOAD_LIFETIME
+        self,
+        key: PublicKey,
+        identity: SpiffeId,
+        now: datetime,
+        lifetime: timedelta = WORKLOAD_LIFETIME,
+        names: Iterable[Name] = (),
     ) -> Issued:
-        """A certificate for a workload. Raises `Refused` too, for an identity that is not this CA's to give."""
+        """A certificate for a workload, which clients without SPIFFE find by `names`. Raises `Refused` too, for an
+        identity that is not this CA's to give."""
         self.check_identity(identity)
-        return self._issue(key, identity, now, lifetime, ())
+        return self._issue(key, identity, now, lifetime, names)
 
     def issue_for_server(self, key: PublicKey, names: Iterable[Name], now: datetime) -> Issued:
         """A certificate for the CA's own server, which clients without SPIFFE find by `names`."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 from click.testing import CliRunner
+from cryptography import x509
 
 from meshproxy.cli.ca import ca as ca_command
 from meshproxy.identity import Authority, RemoteCa, certificates, keys, obtain, spiffe
@@ -86,6 +87,15 @@ def test_a_workload_is_a_service_account_or_a_workload_entry(
     )
     assert result.returncode == 0, result.stderr
     assert identity_in(ca / "workloads" / identity) == f"spiffe://cluster.local/{identity}"
+
+
+def test_a_certificate_may_have_names_for_clients_without_spiffe(ca: Path, tmp_path: Path) -> None:
+    names = ["--name", "localhost", "--name", "127.0.0.1", "--name", "localhost"]
+    meshproxy("ca", "issue", "edge", "--dir", ca, "--out", tmp_path / "out", *names)
+    leaf = certificates.read_certificates(tmp_path / "out" / "cert-chain.pem")[0]
+    alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    identity = "spiffe://cluster.local/ns/default/sa/edge"
+    assert [str(one.value) for one in alternatives] == [identity, "localhost", "127.0.0.1"]
 
 
 def test_issue_writes_where_it_is_told_for_as_long_as_it_is_told(ca: Path, tmp_path: Path) -> None:

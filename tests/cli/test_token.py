@@ -103,8 +103,11 @@ def test_explain_asks_a_sidecar_about_what_comes_to_it(tmp_path: Path) -> None:
 
     nobody, web = meshproxy(*question), meshproxy(*question, "--as", "spiffe://cluster.local/ns/default/sa/web")
     which = meshproxy(*question[:-1], "http://app/")
+    no_id = meshproxy(*question, "--as", "cluster.local/ns/default/sa/web")
 
     assert (nobody.returncode, web.returncode, which.returncode) == (1, 0, 2)
     assert "denied: there are policies that allow, and none allows this" in nobody.stdout
     assert "allowed by ns[default]-policy[web]-rule[0]" in web.stdout
     assert "it is called on 8080, 8081" in which.stderr
+    assert no_id.returncode == 2
+    assert "is not a SPIFFE ID; write it as spiffe://" in no_id.stderr
