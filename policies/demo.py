@@ -12,18 +12,22 @@ import argparse
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import tomllib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
+
+from meshproxy.identity import SpiffeId, certificates, keys
 
 POLICIES = Path(__file__).parent
 _FIRST_ADMIN_PORT = 15000
@@ -44,6 +48,10 @@ def main() -> None:
         with ExitStack() as started:
             for backend in demo["backends"]:
                 started.enter_context(_backend(backend["name"], backend["port"]))
+            if "certificates" in demo:
+                files = started.enter_context(tempfile.TemporaryDirectory(prefix="meshproxy-demo-"))
+                write_certificates(demo["certificates"], Path(files))
+                demo = _with_files(demo, files)
             commands = [_command(mesh, number, words) for number, words in enumerate(demo["proxies"])]
             proxies = [started.enter_context(_proxy(command)) for command in commands]
             for number, proxy in enumerate(proxies):
@@ -52,6 +60,27 @@ def main() -> None:
             sys.exit(proxies[0].wait())
     except KeyboardInterrupt:
         console.print("\nended")
+
+
+def write_certificates(wanted: list[dict[str, Any]], files: Path) -> None:
+    """A certificate and its key for each folder below `files`, and `ca.crt`, which is to be trusted."""
+    key, now = keys.generate(), datetime.now(UTC)
+    root = certificates.root_certificate(key, "demo", now)
+    (files / "ca.crt").write_bytes(certificates.to_pem([root]))
+    for one in wanted:
+        own, folder = keys.generate(), files / one["folder"].lstrip("/")
+        folder.mkdir(parents=True)
+        identity = SpiffeId("demo", "/server")
+        shown = certificates.workload_certificate(own.public_key(), identity, root, key, now, names=one["names"])
+        (folder / "tls.crt").write_bytes(certificates.to_pem([shown]))
+        (folder / "tls.key").write_bytes(keys.to_pem(own))
+
+
+def _with_files(demo: dict[str, Any], files: str) -> dict[str, Any]:
+    """A demo with the folder of its certificates in its commands."""
+    proxies = [[word.replace("{files}", files) for word in words] for words in demo["proxies"]]
+    examples = [one | {"command": one["command"].replace("{files}", files)} for one in demo["examples"]]
+    return demo | {"proxies": proxies, "examples": examples}
 
 
 def _admin(number: int) -> str:

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.certificates import Ca
 from tests.cli.support import running
 
 POLICIES = Path(__file__).parents[1] / "policies"
@@ -73,6 +75,27 @@ def free_port() -> int:
             return port
 
 
+def mounted(folder: Path, name: str) -> Ca:
+    """A certificate for `name` in a folder, as Secrets are mounted into pods; returns its authority."""
+    ca = Ca()
+    folder.mkdir(parents=True)
+    ca.issue(name).write(folder)
+    return ca
+
+
+def get_by_tls(port: int, host: str, path: str, ca: Ca) -> dict[str, Any]:
+    """What a stand-in has received of a GET by HTTPS."""
+    context = ssl.create_default_context(cadata=ca.pem)
+    with (
+        socket.create_connection(("127.0.0.1", port)) as connection,
+        context.wrap_socket(connection, server_hostname=host) as secure,
+    ):
+        secure.sendall(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+        with secure.makefile("rb") as answer:
+            received: dict[str, Any] = json.loads(answer.read().partition(b"\r\n\r\n")[2])
+    return received
+
+
 def pipelined(port: int, path: str, count: int) -> Iterator[str]:
     """The bodies of the answers to as many requests, sent in batches over one connection."""
     batch = 100
@@ -90,24 +113,29 @@ def test_a_prediction_passes_the_ingress_gateway_and_the_local_gateway(tmp_path:
     local = free_port()
     with backend() as model:
         folder = copied("sklearn-iris", {8012: model, 8081: local}, tmp_path)
-        with running(tmp_path, "-f", folder, "--publish", "80:127.0.0.1:0") as gateway:
-            ingress = next(place for place, port in enumerate(gateway.ports) if port != local)
+        ca = mounted(tmp_path / "etc/istio/ingressgateway-certs", "sklearn-iris.default.example.com")
+        publish = ["--publish", "80:127.0.0.1:0", "--publish", f"443:127.0.0.1:{(https := free_port())}"]
+        with running(tmp_path, "-f", folder, *publish, "--files-root", tmp_path) as gateway:
+            ingress = next(place for place, port in enumerate(gateway.ports) if port not in (local, https))
 
             answer = gateway.get(
                 "/v1/models/sklearn-iris:predict", port=ingress, host="sklearn-iris.default.example.com"
             )
             other = gateway.get("/", port=ingress, host="other.default.example.com")
+            by_tls = get_by_tls(https, "sklearn-iris.default.example.com", "/v1/models/sklearn-iris:predict", ca)
 
             gateway.stop()
             log = gateway.access_log.read_text()
 
+    assert by_tls["path"] == "/v1/models/sklearn-iris:predict"
+    assert by_tls["headers"]["knative-serving-revision"] == "sklearn-iris-predictor-default-00001"
     received = json.loads(answer.body)
     assert received["port"] == model
     assert received["path"] == "/v1/models/sklearn-iris:predict"
     assert received["headers"]["host"] == "sklearn-iris-predictor-default.default.svc.cluster.local"
     assert received["headers"]["knative-serving-revision"] == "sklearn-iris-predictor-default-00001"
     assert received["headers"]["knative-serving-namespace"] == "default"
-    assert log.count("sklearn-iris:predict") == 2
+    assert log.count("sklearn-iris:predict") == 4
     assert other.status == 404
 
 

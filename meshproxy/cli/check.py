@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
 from ..mesh import gateway_snapshot
 from ..resources import Note, Problem
-from .configuration import EXIT_PROBLEMS, Configuration, count, namespace_option, read
+from .configuration import EXIT_PROBLEMS, Configuration, count, files_root_option, namespace_option, read, rooted
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 @namespace_option
-def check(paths: tuple[str, ...], as_json: bool, namespace: str) -> None:
+@files_root_option
+def check(paths: tuple[str, ...], as_json: bool, namespace: str, files_root: Path | None) -> None:
     """Check YAML files, folders, or - for stdin.
 
     Each problem is a line `file:line:column: Kind/name.namespace: path: what is wrong, and what would be right`.
@@ -29,7 +31,7 @@ def check(paths: tuple[str, ...], as_json: bool, namespace: str) -> None:
     """
     configuration = read(paths, namespace)
     if not configuration.problems:
-        configuration = configuration.with_more(*_material(configuration, namespace))
+        configuration = configuration.with_more(*_material(configuration, namespace, files_root))
     if as_json:
         click.echo(json.dumps(_as_dict(configuration), indent=1))
     else:
@@ -37,9 +39,11 @@ def check(paths: tuple[str, ...], as_json: bool, namespace: str) -> None:
     sys.exit(EXIT_PROBLEMS if configuration.problems else 0)
 
 
-def _material(configuration: Configuration, namespace: str) -> tuple[list[Problem], list[Note]]:
+def _material(
+    configuration: Configuration, namespace: str, files_root: Path | None
+) -> tuple[list[Problem], list[Note]]:
     """What is to be said of the key material of a gateway that runs all Gateways."""
-    snapshot = gateway_snapshot(configuration.mesh, namespace=namespace)
+    snapshot = rooted(gateway_snapshot(configuration.mesh, namespace=namespace), files_root)
     if not snapshot.secrets:
         return [], []
     from .material import material_findings  # what reads certificates takes its time to load

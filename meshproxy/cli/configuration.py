@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import click
 
 from ..mesh import ROOT_NAMESPACE, Mesh, analyse, build_mesh, remarks
 from ..resources import Note, Problem, Unreadable, load
+from ..snapshot import DataSource, FileSource, Secret, Snapshot, SystemRoots, TlsCertificate, TrustedCa
 from .parameters import LocalityParameter
 
 EXIT_PROBLEMS = 1
@@ -42,6 +45,34 @@ locality_option = click.option(
     type=LocalityParameter(),
     help="Where the proxy runs, for DestinationRules that mind it. A sidecar is where its WorkloadEntry says.",
 )
+
+
+files_root_option = click.option(
+    "--files-root",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the paths of certificates and keys in resources begin, as if it were /: pods have them mounted.",
+)
+
+
+def rooted(snapshot: Snapshot, files_root: Path | None) -> Snapshot:
+    """A snapshot whose files are below `files_root`, if there is one."""
+    if files_root is None:
+        return snapshot
+    root: Path = files_root
+
+    def below(source: DataSource | SystemRoots | None) -> Any:
+        return FileSource(str(root / source.path.lstrip("/"))) if isinstance(source, FileSource) else source
+
+    def moved(secret: Secret) -> Secret:
+        source = secret.source
+        if isinstance(source, TlsCertificate):
+            source = TlsCertificate(below(source.certificate_chain), below(source.private_key))
+        elif isinstance(source, TrustedCa):
+            source = TrustedCa(below(source.trusted_ca), below(source.crl))
+        return replace(secret, source=source)
+
+    return replace(snapshot, secrets=tuple(map(moved, snapshot.secrets)))
 
 
 def read(

@@ -25,7 +25,15 @@ from ..snapshot import (
     WorkloadCertificate,
     WorkloadRoots,
 )
-from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, locality_option, namespace_option, read
+from .configuration import (
+    EXIT_PROBLEMS,
+    EXIT_UNUSABLE,
+    files_root_option,
+    locality_option,
+    namespace_option,
+    read,
+    rooted,
+)
 from .keys import File
 from .parameters import Address, AppAddress, Labels, Publish
 from .run import gateway
@@ -56,6 +64,7 @@ def export() -> None:
     help="As in sidecar.",
 )
 @locality_option
+@files_root_option
 @click.option(
     "--credentials",
     type=File(),
@@ -75,6 +84,7 @@ def envoy(
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy,
     locality: Locality | None,
+    files_root: Path | None,
     credentials: Path | None,
     admin: SocketAddress | None,
     as_json: bool,
@@ -96,6 +106,7 @@ def envoy(
     else:
         assert app is not None
         snapshot = sidecar_of(read(paths), workload, app, outbound, outbound_policy, locality, http, trust)
+    snapshot = rooted(snapshot, files_root)
     if credentials is not None:
         snapshot = with_credentials(snapshot, credentials)
     try:

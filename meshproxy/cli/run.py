@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..mesh import Trust, gateway_ports, gateway_snapshot
 from ..snapshot import UNKNOWN_LOCALITY, Locality, Snapshot, SocketAddress
-from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE, Configuration, locality_option, namespace_option, read
+from .configuration import (
+    EXIT_PROBLEMS,
+    EXIT_UNUSABLE,
+    Configuration,
+    files_root_option,
+    locality_option,
+    namespace_option,
+    read,
+    rooted,
+)
 from .identity import ca_options, identified, identity_options, open_ca, refuse_other_trust_domain
 from .parameters import Labels, Publish
 from .serving import fail, open_access_log, prepare, prepared, refuse_problems, serve, serving_options
@@ -36,6 +46,7 @@ GATEWAY_SERVICE_ACCOUNT = "istio-ingressgateway-service-account"
     show_default=True,
     help="Who the gateway is in the mesh, together with --namespace, where there is a CA.",
 )
+@files_root_option
 @identity_options
 @serving_options
 def run(
@@ -45,6 +56,7 @@ def run(
     locality: Locality | None,
     publish: tuple[tuple[int, SocketAddress], ...],
     service_account: str,
+    files_root: Path | None,
     admin: SocketAddress | None,
     access_log: str | None,
     drain_time: float,
@@ -62,6 +74,7 @@ def run(
     ca = open_ca(ca_options(http))
     trust = ca.trust if ca is not None else None
     snapshot = gateway(read(paths, namespace, selector), selector, namespace, locality, publish, http, trust)
+    snapshot = rooted(snapshot, files_root)
     identity = identified(ca, snapshot, namespace, service_account)
     with open_access_log(access_log or "-") as log:
         sys.exit(serve(prepared(snapshot, admin=admin, access_log=log, drain_time_s=drain_time, identity=identity)))

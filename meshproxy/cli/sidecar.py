@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from ..mesh import (
 )
 from ..snapshot import Locality, Snapshot, SocketAddress
 from . import app as apps
-from .configuration import EXIT_PROBLEMS, Configuration, locality_option, read
+from .configuration import EXIT_PROBLEMS, Configuration, files_root_option, locality_option, read, rooted
 from .identity import ca_options, identified, identity_options, open_ca, refuse_other_trust_domain
 from .parameters import Address, AppAddress
 from .serving import fail, open_access_log, prepare, prepared, refuse_problems, serve, serving_options
@@ -46,6 +47,7 @@ from .serving import fail, open_access_log, prepare, prepared, refuse_problems, 
     help="What happens to requests for hosts that no resource names: passed on, or refused.",
 )
 @locality_option
+@files_root_option
 @identity_options
 @serving_options
 @click.argument("command", nargs=-1, metavar="[-- CMD ...]")
@@ -56,6 +58,7 @@ def sidecar(
     outbound: SocketAddress,
     outbound_policy: OutboundPolicy,
     locality: Locality | None,
+    files_root: Path | None,
     admin: SocketAddress | None,
     access_log: str | None,
     drain_time: float,
@@ -78,6 +81,7 @@ def sidecar(
     configuration = read(paths)
     trust = ca.trust if ca is not None else None
     snapshot = sidecar_of(configuration, workload, app, outbound, outbound_policy, locality, http, trust)
+    snapshot = rooted(snapshot, files_root)
     identity = identified(ca, snapshot, *service_account_of(find_workload(configuration.mesh, workload)))
     probe = apps.AppProbe(app)
     with open_access_log(access_log or ("off" if command else "-")) as log:

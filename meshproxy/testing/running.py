@@ -25,11 +25,11 @@ from typing import NoReturn
 import trio
 
 from ..mesh import ROOT_NAMESPACE, analyse, build_mesh, gateway_snapshot
-from ..proxy.tls.contexts import secret_names
 from ..proxy.upstream.cluster import Cluster as RunningCluster
 from ..proxy.worker import Worker
 from ..resources import load
 from ..snapshot import Address, Endpoint, Listener, Snapshot, SocketAddress
+from .material import stood_in
 from .runner import Unusable
 from .standins import Cluster, Received, StandIn
 
@@ -40,12 +40,14 @@ _DRAIN_S = 1.0
 class RunningMesh:
     """A gateway that runs, and its stand-ins.
 
-    `urls` are the base URLs of the Gateways' ports, `backends` all stand-ins.
+    `urls` are the base URLs of the Gateways' ports, `backends` all stand-ins. Servers of HTTPS show certificates that
+    are made for the test: `ca` is the authority to trust, in PEM.
     """
 
-    def __init__(self, urls: Mapping[int, str], backends: Sequence[StandIn]) -> None:
+    def __init__(self, urls: Mapping[int, str], backends: Sequence[StandIn], ca: str = "") -> None:
         self.urls = dict(urls)
         self.backends = tuple(backends)
+        self.ca = ca
 
     def url(self, port: int | None = None) -> str:
         """The base URL of a Gateway's port, such as `http://127.0.0.1:41234`; without a number, of the only one."""
@@ -209,14 +211,15 @@ class _Thread:
 @asynccontextmanager
 async def _running(snapshot: Snapshot) -> AsyncIterator[RunningMesh]:
     backends = _stand_ins(snapshot)
+    secrets, ca = stood_in(snapshot)
     try:
-        worker = Worker(_on_free_ports(snapshot, backends), drain_time_s=_DRAIN_S)
+        worker = Worker(replace(_on_free_ports(snapshot, backends), secrets=secrets), drain_time_s=_DRAIN_S)
         async with trio.open_nursery() as nursery:
             for backend in backends.values():
                 nursery.start_soon(backend.serve)
             await nursery.start(worker.run)
             _lead_back(snapshot, worker, backends)
-            yield RunningMesh(_urls(snapshot, worker), list(backends.values()))
+            yield RunningMesh(_urls(snapshot, worker), list(backends.values()), ca)
             nursery.cancel_scope.cancel()
     finally:
         for backend in backends.values():
@@ -266,13 +269,10 @@ def _on_free_ports(snapshot: Snapshot, backends: Mapping[Address, StandIn]) -> S
         replace(cluster, type="STATIC", endpoints=_replaced(cluster.endpoints, backends), tls=None, auto_tls=None)
         for cluster in snapshot.clusters
     )
-    contexts = [chain.tls.common for one in snapshot.listeners for chain in one.filter_chains if chain.tls is not None]
-    shown = {name for context in contexts for name in secret_names(context)}
     return replace(
         snapshot,
         listeners=tuple(replace(listener, address=free) for listener in snapshot.listeners),
         clusters=tuple(clusters),
-        secrets=tuple(one for one in snapshot.secrets if one.name in shown),
     )
 
 
@@ -304,5 +304,6 @@ def _urls(snapshot: Snapshot, worker: Worker) -> dict[int, str]:
     """The base URL of each port; of several listeners of one port, the first one's."""
     urls: dict[int, str] = {}
     for listener in snapshot.listeners:
-        urls.setdefault(listener.address.port, f"http://{worker.addresses[listener.name]}")
+        scheme = "https" if any(chain.tls is not None for chain in listener.filter_chains) else "http"
+        urls.setdefault(listener.address.port, f"{scheme}://{worker.addresses[listener.name]}")
     return urls

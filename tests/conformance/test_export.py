@@ -28,7 +28,7 @@ from meshproxy.snapshot import (
 from ..cli.support import meshproxy
 from ..envoy.binary import needs_envoy
 from ..mesh.support import GATEWAY, virtual_service
-from ..test_policies import backend, copied, free_port
+from ..test_policies import backend, copied, free_port, get_by_tls, mounted
 from .cases.outliers import probed
 from .referee import envoy, started
 
@@ -36,10 +36,10 @@ pytestmark = needs_envoy
 
 
 @contextmanager
-def _exported(mesh: Path, tmp_path: Path) -> Iterator[dict[str, SocketAddress]]:
+def _exported(mesh: Path, tmp_path: Path, *options: str | Path) -> Iterator[dict[str, SocketAddress]]:
     """Envoy, from the bootstrap that is exported of a mesh; where it listens."""
     arguments = ("-f", mesh, "--publish", "80:127.0.0.1:0", "--admin", "127.0.0.1:0")
-    exported = meshproxy("export", "envoy", *arguments)
+    exported = meshproxy("export", "envoy", *arguments, *options)
     assert exported.returncode == 0, exported.stderr
     bootstrap = yaml.safe_load(exported.stdout)
     (tmp_path / "bootstrap.yaml").write_text(exported.stdout)
@@ -68,9 +68,14 @@ def test_envoy_serves_a_prediction(tmp_path: Path) -> None:
     local = free_port()
     with backend() as model:
         folder = copied("sklearn-iris", {8012: model, 8081: local}, tmp_path)
-        with _exported(folder, tmp_path) as listening:
-            ingress = next(address for address in listening.values() if address.port != local)
+        ca = mounted(tmp_path / "etc/istio/ingressgateway-certs", "sklearn-iris.default.example.com")
+        https = free_port()
+        options = ("--publish", f"443:127.0.0.1:{https}", "--files-root", tmp_path)
+        with _exported(folder, tmp_path, *options) as listening:
+            ingress = next(address for address in listening.values() if address.port not in (local, https))
             answer = _get(ingress, "/v1/models/sklearn-iris:predict", "sklearn-iris.default.example.com")
+            by_tls = get_by_tls(https, "sklearn-iris.default.example.com", "/v1/models/sklearn-iris:predict", ca)
+    assert by_tls["path"] == "/v1/models/sklearn-iris:predict"
     received = json.loads(answer)
     assert received["port"] == model
     assert received["headers"]["knative-serving-revision"] == "sklearn-iris-predictor-default-00001"

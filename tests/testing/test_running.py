@@ -220,9 +220,23 @@ def test_where_a_gateway_leads_to_itself_it_still_does(mesh: MeshStarter) -> Non
 
     (received,) = iris.backend("127.0.0.1:8012").received
     assert answer.status_code == 200
-    assert iris.urls.keys() == {80, 8081}
+    assert iris.urls.keys() == {80, 443, 8081}
     assert received.authority == "sklearn-iris-predictor-default.default.svc.cluster.local"
     assert received.headers["knative-serving-revision"] == "sklearn-iris-predictor-default-00001"
+
+
+def test_a_server_of_https_has_a_certificate_that_is_made_for_the_test(mesh: MeshStarter, tmp_path: Path) -> None:
+    with mesh(POLICIES / "sklearn-iris") as iris:
+        trusted = tmp_path / "ca.crt"
+        trusted.write_text(iris.ca)
+        headers = {"host": "sklearn-iris.default.example.com"}
+        url = iris.url(443) + "/v1/models/sklearn-iris:predict"
+        answer = requests.get(url, headers=headers, verify=str(trusted), timeout=5)
+
+    assert url.startswith("https://")
+    assert answer.status_code == 200
+    (received,) = iris.backend("127.0.0.1:8012").received
+    assert received.path == "/v1/models/sklearn-iris:predict"
 
 
 def test_resources_may_be_text_and_endpoints_may_have_names(mesh: MeshStarter) -> None:
