@@ -206,6 +206,30 @@ async def exchanged(transport: TlsTransport) -> None:
     transport.close()
 
 
+async def test_a_server_without_sessions_is_not_asked_for_one_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[ssl.SSLObject] = []
+    copied: Any = ssl.SSLObject.session
+
+    def session(tls: ssl.SSLObject) -> Any:
+        asked.append(tls)
+        return copied.fget(tls)
+
+    monkeypatch.setattr(ssl.SSLObject, "session", property(session, copied.fset))
+    context = server_context(SERVER)
+    context.num_tickets = 0
+    client = upstream(**AUTO).client(b"example.com")
+    async with secure_backend(context) as server:
+        for _ in range(10):
+            await exchanged(await secured(server, client))
+
+        assert len(asked) == 3
+        context.num_tickets = 2
+        for _ in range(60):
+            await exchanged(await secured(server, client))
+
+        assert server.peers[-1].tls.session_reused
+
+
 async def test_another_servers_session_is_not_gone_on_with() -> None:
     tls = upstream(**AUTO)
     async with secure_backend(server_context(CA.issue("a.test", "b.test"))) as server:

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -101,11 +102,12 @@ class UpstreamTls:
 class TlsClient:
     """What secures the connections to one host that is asked for one server.
 
-    It keeps what the last connection has agreed on: the next one goes on with that, which saves both ends most of a
-    handshake.
+    It keeps what a connection has agreed on: further ones go on with that, which saves both ends most of a handshake.
+    OpenSSL is asked for it when it is first needed, because by TLS 1.3 it is told some time after the handshake; and
+    not again and again where there is nothing to be had: to copy a session takes 300 µs.
     """
 
-    __slots__ = ("_context", "_last", "_sni", "_tls", "_told", "_valid_until", "expected")
+    __slots__ = ("_context", "_ends", "_fruitless", "_last", "_session", "_sni", "_tls", "_told", "expected")
 
     def __init__(self, tls: UpstreamTls, sni: str, expected: str | None) -> None:
         self._tls = tls
@@ -114,7 +116,12 @@ class TlsClient:
         """A name that the peer's certificate must have."""
         self._context: ssl.SSLContext | None = None
         self._last: ssl.SSLObject | None = None
-        self._valid_until = 0.0
+        """The last connection that began a session."""
+        self._session: ssl.SSLSession | None = None
+        self._ends: str | float = 0.0
+        """When the certificate ends that the session began with, as it says so itself, or as Unix time."""
+        self._fruitless = 0
+        """How often in a row there was no session to go on with."""
         self._told = ""
 
     def __repr__(self) -> str:
@@ -137,7 +144,7 @@ class TlsClient:
         except MissingSecret as error:
             transport.close()
             raise no_secret(error) from error
-        secured = TlsTransport(transport, context, server_hostname=self._sni, session=self._session(context))
+        secured = TlsTransport(transport, context, server_hostname=self._sni, session=self._earlier(context))
         try:
             await secured.handshake()
             certificate = secured.tls.getpeercert()
@@ -145,27 +152,32 @@ class TlsClient:
             if not secured.tls.session_reused:  # the chain is told at the beginning of a session only
                 self._tls.identify(shown_chain(secured.tls))
         except BaseException as error:
-            self._last = None
+            self._last = self._session = None
             secured.abort()
             if isinstance(error, (OSError, IdentityError)):
                 raise failed(error) from error
             raise
         if not secured.tls.session_reused:
-            self._context = context
-            self._valid_until = _end(certificate)
-        self._last = secured.tls
+            self._context, self._last, self._session = context, secured.tls, None
+            ends = (certificate or {}).get("notAfter")
+            self._ends = ends if isinstance(ends, str) else math.inf
         return secured
 
-    def _session(self, context: ssl.SSLContext) -> ssl.SSLSession | None:
-        """What the last connection has agreed on, if another may go on with that.
-
-        It is asked for when it is needed: where TLS 1.3 is spoken, it is told some time after the handshake.
-        """
-        last = self._last
-        if last is None or context is not self._context or time.time() >= self._valid_until:
-            return None
-        session = last.session
-        return session if session is not None and (session.has_ticket or session.id) else None
+    def _earlier(self, context: ssl.SSLContext) -> ssl.SSLSession | None:
+        """What an earlier connection has agreed on, if another may go on with that."""
+        if context is not self._context:
+            self._last = self._session = None
+        if self._session is None:
+            if self._last is None:
+                return None
+            found = self._last.session if self._fruitless < 3 or not self._fruitless % 64 else None
+            if found is None or not (found.has_ticket or found.id):
+                self._fruitless += 1
+                return None
+            self._session, self._last, self._fruitless = found, None, 0
+        if isinstance(self._ends, str):
+            self._ends = ssl.cert_time_to_seconds(self._ends)
+        return self._session if time.time() < self._ends else None
 
     def _verify(self, certificate: dict[str, Any] | None) -> None:
         """See to it that the certificate has a name that will do. That it is valid otherwise, OpenSSL has seen to."""
@@ -193,9 +205,3 @@ class TlsClient:
         if text != self._told:
             self._told = text
             _log.warning("%s: %s", self._tls.where, text)
-
-
-def _end(certificate: dict[str, Any] | None) -> float:
-    """Until when a certificate is valid, as Unix time; that of a peer that was not verified counts for nothing."""
-    ends = (certificate or {}).get("notAfter")
-    return ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else float("inf")
