@@ -126,6 +126,32 @@ async def test_what_comes_for_a_try_that_has_failed_is_not_lost_to_the_last(firs
     assert b"".join(received) == BODY
 
 
+async def test_several_tries_wait_for_the_rest_of_a_body() -> None:
+    async def refuses(connection: Peer) -> None:
+        await connection.read_until(b"he")
+        await trio.testing.wait_all_tasks_blocked()  # its sender waits for more
+        await connection.send(NO)
+        await connection.ended()
+
+    async def good(connection: Peer) -> None:
+        await connection.read_until(b"he")
+        tried.set()
+        await connection.read_until(b"llo")
+        await connection.send(OK)
+        await connection.ended()
+
+    tried = trio.Event()
+    async with backend(in_turn(refuses, refuses, good)) as server, gateway(routed(server)) as proxy:
+        client = await proxy.client()
+        await client.send(post(b"he", 5))
+        await tried.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        await client.send(b"llo")
+        answer = await client.response()
+
+    assert answer.status == 200
+
+
 async def test_a_client_that_leaves_lets_go_of_what_was_kept() -> None:
     async with backend(hangs) as server, gateway(routed(server)) as proxy:
         client = await proxy.client()

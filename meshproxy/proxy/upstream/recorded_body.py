@@ -185,7 +185,8 @@ class _Record:
     async def begin_reading(self) -> None:
         """Be the one who reads from the client. A lock of trio's costs as much as a tenth of the copying it guards."""
         while self._reading:
-            self._reading_ended = self._reading_ended or trio.Event()
+            if self._reading_ended is None:
+                self._reading_ended = trio.Event()
             await self._reading_ended.wait()
         self._reading = True
 
