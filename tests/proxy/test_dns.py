@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,30 @@ async def test_a_name_whose_server_does_not_answer_does_not_hold_up_the_others(
         names.addresses["a"] = ["127.0.0.2"]
         await refreshed(names, mock_clock)
         assert hosts(proxy) == ["127.0.0.2:80"]
+
+
+async def test_names_whose_servers_do_not_answer_leave_threads_to_the_rest(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.autojump_threshold = 0.01
+    answered = threading.Event()
+    asked: list[str] = []
+
+    def waits(host: bytes | str, *_: object) -> list[Any]:
+        if isinstance(host, str):
+            raise socket.gaierror(socket.EAI_NONAME, "this is not an address")  # trio looks for that first
+        asked.append(host.decode())
+        answered.wait()
+        raise OSError("no answer")
+
+    config = named(*(Endpoint(SocketAddress(f"name-{number}", 80)) for number in range(50)))
+    monkeypatch.setattr(socket, "getaddrinfo", waits)
+    try:
+        async with gateway(snapshot(config)):
+            assert len(set(asked)) == 50
+            assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+    finally:
+        answered.set()
 
 
 async def test_a_cluster_has_a_host_for_each_address_of_each_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ import logging
 import socket
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import trio
 
@@ -22,7 +24,33 @@ from .cluster import Cluster
 
 _log = logging.getLogger(__name__)
 
+_MAX_LOOKUPS = 64  # at a time
+
 REFRESH_S = 5.0  # Envoy's dns_refresh_rate; the system's resolver does not tell how long an answer may be kept
+
+
+class Threads(trio.abc.HostnameResolver):
+    """Asks the system's resolver in threads of its own: when names are not answered, the rest must not wait for one."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(_MAX_LOOKUPS)
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """As `socket.getaddrinfo`."""
+        ask = partial(socket.getaddrinfo, host, port, family, type, proto, flags)
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        """As `socket.getnameinfo`."""
+        return await trio.to_thread.run_sync(socket.getnameinfo, sockaddr, flags, limiter=self._limiter)
 
 
 class NameResolver:
