@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import trio.testing
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from meshproxy.proxy.tls import secrets
+from meshproxy.proxy.tls import server as tls_server
 from meshproxy.snapshot import (
     CertificateValidationContext,
     ClientCertDetails,
@@ -349,16 +351,14 @@ async def test_a_certificate_has_to_be_as_it_is_asked_for(
         assert metric(proxy, "ssl_fail_verify_error") == 1
 
 
-async def test_a_session_goes_on_and_is_verified_as_the_first_was(tmp_path: Path) -> None:
-    context = tls(required=True, trusted_ca="ca", trust_domains=("cluster.local",))
-    async with gateway(chained(FilterChain(says("in"), tls=context))) as proxy:
-        showing = CA.client_context(GOOD, tmp_path)
-        first = await connected(proxy, showing)
-        await first.get()
-        raw = await trio.open_tcp_stream(proxy.address.host, proxy.address.port)
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        session = first.stream._ssl_object.session
-        again = showing.wrap_bio(incoming, outgoing, server_hostname="site.test", session=session)
+async def resumed(proxy: Gateway, context: ssl.SSLContext, first: Client) -> tuple[bytes, bool]:
+    """The response on a connection that goes on with the session of `first`, and whether it could."""
+    raw = await trio.open_tcp_stream(proxy.address.host, proxy.address.port)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = first.stream._ssl_object.session
+    again = context.wrap_bio(incoming, outgoing, server_hostname="site.test", session=session)
+    answer = b""
+    async with raw:
         with trio.fail_after(10):
             while True:
                 try:
@@ -369,14 +369,50 @@ async def test_a_session_goes_on_and_is_verified_as_the_first_was(tmp_path: Path
                     incoming.write(await raw.receive_some())
             again.write(GET)
             await raw.send_all(outgoing.read())
-            answer = b""
             while not answer.endswith(b"in"):
-                incoming.write(await raw.receive_some())
+                data = await raw.receive_some()
+                if not data:
+                    raise EOFError(answer)
+                incoming.write(data)
                 with suppress(ssl.SSLWantReadError):
                     answer += again.read(65536)
-        assert again.session_reused
+    return answer, bool(again.session_reused)
+
+
+SESSIONS = [{"trust_domains": ("cluster.local",)}, {"match_subject_alt_names": (Exact("good.test"),)}, {}]
+
+
+@pytest.mark.parametrize("validation", SESSIONS)
+async def test_a_session_goes_on_and_is_verified_as_the_first_was(validation: dict[str, Any], tmp_path: Path) -> None:
+    context = tls(required=True, trusted_ca="ca", **validation)
+    async with gateway(chained(FilterChain(says("in"), tls=context))) as proxy:
+        showing = CA.client_context(GOOD, tmp_path)
+        first = await connected(proxy, showing)
+        await first.get()
+        _, reused = await resumed(proxy, showing, first)
+        assert reused
         assert metric(proxy, "ssl_session_reused") == 1
-        await raw.aclose()
+        await first.close()
+
+
+@pytest.mark.parametrize("validation", SESSIONS)
+async def test_a_session_does_not_outlive_the_certificate_that_it_began_with(
+    validation: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Later:
+            return cls.fromtimestamp(GOOD.certificate.not_valid_after_utc.timestamp() + 1, tz)
+
+    context = tls(required=True, trusted_ca="ca", **validation)
+    async with gateway(chained(FilterChain(says("in"), tls=context))) as proxy:
+        showing = CA.client_context(GOOD, tmp_path)
+        first = await connected(proxy, showing)
+        await first.get()
+        monkeypatch.setattr(tls_server, "datetime", Later)
+        with pytest.raises((trio.BrokenResourceError, EOFError)):
+            await resumed(proxy, showing, first)
+        assert metric(proxy, "ssl_fail_verify_error") == 1
         await first.close()
 
 

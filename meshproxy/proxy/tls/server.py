@@ -132,6 +132,8 @@ class ServerTls:
             _ = certificate.extensions, certificate.subject
         except certificates.UNREADABLE:
             raise NotVerified("it cannot be read") from None
+        if tls.session_reused and self._now() > certificate.not_valid_after_utc:
+            raise NotVerified("it has expired since its session began")  # which OpenSSL does not look at again
         if self._peers is not None:
             self._verify_identity(self._peers, tls, certificate, validation)
         if validation.match_subject_alt_names:
@@ -154,8 +156,6 @@ class ServerTls:
             return
         # A session goes on with its leaf alone, whose chain was verified when it began, by what is trusted now: with
         # other roots or revocation lists there is another context, which knows no session of the old one.
-        if self._now() > certificate.not_valid_after_utc:
-            raise NotVerified("it has expired")
         try:
             identity = certificates.spiffe_id(certificate)
         except ValueError as error:
