@@ -124,6 +124,16 @@ def test_policies_are_compared_with_none(tmp_path: Path) -> None:
     assert "retries with a time limit a try" in rounds
 
 
+def test_tls_tells_what_requests_to_endpoints_by_tls_cost(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    finished = bench("tls", "--rounds", "1", "--python", sys.executable, "--json", str(file))
+    assert finished.returncode == 0, finished.stderr
+    cases = json.loads(file.read_text())["parts"]["tls"]["data"]["cases"]
+    assert [one["case"]["name"] for one in cases] == ["plain", "tls", "tls-large", "handshake"]
+    rounds = [one for case in cases for several in case["rounds"].values() for one in several]
+    assert all(one["requests_per_s"] > 0 and one["errors"] == 0 for one in rounds)
+
+
 def test_access_times_decisions_and_requests_with_tokens_and_behind_policies(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     finished = bench("access", "--rounds", "1", "--python", sys.executable, "--json", str(file))
