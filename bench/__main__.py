@@ -9,6 +9,7 @@ from .commands.all import all
 from .commands.balancers import balancers
 from .commands.chaos import chaos
 from .commands.load import load
+from .commands.pair import pair
 from .commands.policies import policies
 from .commands.profile import profile
 from .commands.proxies import proxies
@@ -21,7 +22,7 @@ def main() -> None:
     """What does the proxy cost? Load, and comparisons with other proxies."""
 
 
-for command in (proxies, load, scale, policies, chaos, profile, balancers, access, tls, all):
+for command in (proxies, load, scale, policies, chaos, profile, balancers, access, tls, pair, all):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def _environment(launch: Launch) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | dict(launch.env)
 
 
-def wait_until_answering(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
+def wait_until_answering(
+    process: subprocess.Popen[bytes], port: int, path: str, log: Path, host: str | None = None
+) -> None:
     """Wait until a GET is answered with 200. Raises `ClickException`, with the end of the log, if that does not happen.
 
     A process that has ended is not waited for.
@@ -66,7 +68,7 @@ def wait_until_answering(process: subprocess.Popen[bytes], port: int, path: str,
     answer = "nothing"
     while time.monotonic() < give_up and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if (status := _status(port, path)) == 200:
+            if (status := _status(port, path, host)) == 200:
                 return
             answer = f"status {status}"
         time.sleep(0.01)
@@ -75,10 +77,10 @@ def wait_until_answering(process: subprocess.Popen[bytes], port: int, path: str,
     raise click.ClickException(f"{log.stem} {state}, and answered GET {path} with {answer}; it said:\n{ending}")
 
 
-def _status(port: int, path: str) -> int:
+def _status(port: int, path: str, host: str | None) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={} if host is None else {"host": host})
         return connection.getresponse().status
     finally:
         connection.close()

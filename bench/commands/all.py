@@ -9,6 +9,7 @@ import click
 from .access import access
 from .balancers import balancers
 from .options import python_option, resume_option
+from .pair import pair
 from .policies import policies
 from .profile import profile
 from .proxies import proxies
@@ -27,5 +28,5 @@ def all(context: click.Context, python: Path | None, resume: bool) -> None:
     """
     for command in (proxies, scale):
         context.invoke(command, python=python, kept=True, resume=resume)
-    for command in (policies, access, tls, balancers, profile):
+    for command in (policies, access, tls, pair, balancers, profile):
         context.invoke(command, python=python, kept=True)

