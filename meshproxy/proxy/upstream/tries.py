@@ -86,7 +86,8 @@ class Tries:
         self.is_connected = self.expired = False
 
     def new_scope(self) -> trio.CancelScope:
-        """A scope for something else to wait for than an exchange: it ends when the response should be whole."""
+        """A scope for something else to wait for than an exchange: it ends when the response should be whole, or when
+        time runs out for a try that goes on meanwhile."""
         self._scope = trio.CancelScope(deadline=self._begin(trio.current_time()) if self.whole else math.inf)
         return self._scope
 
