@@ -833,6 +833,50 @@ DIFFERENCES = (
         "a chain alone proves no identity",
     ),
     Difference(
+        "mtls-trust-domain",
+        "clients of a sidecar whose certificate is of another trust domain, without `trustDomainAliases`",
+        "let in, where one of the mesh's authorities has signed it",
+        "refused",
+        "a chain alone proves no identity; `caCertificates` of other meshes are not read either",
+    ),
+    Difference(
+        "mtls-without-ca",
+        "a sidecar without a CA",
+        "there is none",
+        "PERMISSIVE takes plain text alone, and plain text is sent to whatever does not ask for more; where STRICT or "
+        "ISTIO_MUTUAL asks for an identity, nothing starts",
+        "a mesh on a laptop need have no CA, and nothing that is to be secret is sent in plain text",
+    ),
+    Difference(
+        "mtls-disable",
+        "TLS at a port where PeerAuthentication says DISABLE",
+        "closed",
+        "400, as to all that is no HTTP",
+        "nobody has to look at what comes first",
+    ),
+    Difference(
+        "mtls-unknown-protocol",
+        "TLS that is not the mesh's, at a PERMISSIVE port whose Service does not say what it speaks",
+        "passed on to the app as it is",
+        "closed, as at ports that say HTTP",
+        "all is taken for HTTP",
+    ),
+    Difference(
+        "auto-mtls-namespace",
+        "automatic mutual TLS to a workload that takes it, in a namespace whose PeerAuthentication says DISABLE",
+        "plain text, which fails where the workload's own policy is STRICT",
+        "mutual TLS",
+        "what holds for the workload is known",
+    ),
+    Difference(
+        "peer-authentication-without-effect",
+        "a PeerAuthentication that holds for nobody: with a selector in `istio-system`, for ports that no service has, "
+        "the younger of two",
+        "passed over",
+        "a problem; a note, where an older one selects the same workload too",
+        "whoever wrote it believes that it holds",
+    ),
+    Difference(
         "outbound-listeners",
         "a sidecar's outbound listeners",
         "one a port, reached by redirection",
