@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from meshproxy.cli.export import with_credentials
-from meshproxy.identity import Authority, Credentials, Issued, keys, spiffe, write_credentials
+from meshproxy.identity import Authority, Credentials, Issued, certificates, keys, spiffe, write_credentials
 from meshproxy.identity.authority import create
 from meshproxy.mesh import Trust, find_workload, sidecar_snapshot
 from meshproxy.snapshot import (
@@ -272,3 +272,53 @@ async def test_certificates_are_told_of_in_the_same_words(authority: Authority, 
         where: theirs for where, (_, theirs) in pairs.items()
     }
     assert all(ours.status == b"HTTP/1.1 200 OK" for ours, _ in pairs.values())
+
+
+async def test_sidecars_of_both_kinds_call_each_other(authority: Authority, tmp_path: Path) -> None:
+    accounts = {"shop-1": SHOP, "web-1": WEB}
+    for account, id in accounts.items():
+        write_credentials(tmp_path / account, held(authority, id))
+        (tmp_path / f"{account}-proxies").mkdir()
+    mesh = mesh_of(MESH, WEB_WORKLOAD)
+    async with backend(answering) as app:
+        assert isinstance(app.address, SocketAddress)
+        shop, web = (
+            anywhere(
+                with_credentials(
+                    sidecar_snapshot(
+                        mesh, workload=find_workload(mesh, name), app=app.address, outbound=LOCALHOST, trust=Trust()
+                    ),
+                    tmp_path / name,
+                )
+            )
+            for name in accounts
+        )
+        found = {}
+        async with both([shop], tmp_path / "shop-1-proxies") as servers:
+            for server, addresses in (("ours", servers.ours), ("Envoy's", servers.envoy)):
+                calling = _calling(web, addresses["127.0.0.1_9301"])
+                async with both([calling], tmp_path / "web-1-proxies") as callers:
+                    for client, those in (("ours", callers.ours), ("Envoy's", callers.envoy)):
+                        found[client, server] = await seen(those["127.0.0.1_0"], app, None)
+
+    sum_of = certificates.fingerprint(certificates.read_certificates(tmp_path / "web-1" / "cert-chain.pem")[0])
+    told = f'By={SHOP};Hash={sum_of.replace(":", "").lower()};Subject="";URI={WEB}'.encode()
+    assert found == dict.fromkeys(found, Seen(b"HTTP/1.1 200 OK", (told,)))
+    assert len(found) == 4
+
+
+WEB_WORKLOAD = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: web-1}
+spec: {address: 127.0.0.1, labels: {app: web}, serviceAccount: web}
+"""
+
+
+def _calling(web: Snapshot, shop: SocketAddress) -> Snapshot:
+    """The client's sidecar, with the server's where it really is."""
+    clusters = tuple(
+        replace(one, endpoints=tuple(replace(endpoint, address=shop) for endpoint in one.endpoints))
+        for one in web.clusters
+    )
+    return replace(web, clusters=clusters)
