@@ -174,6 +174,8 @@ def _destination(destination: Destination, before: Head | None) -> Iterator[Text
     yield Text.assemble("  ", (share, "bold"), f"  {destination.name}", *_places(origins))
     if cluster:
         yield Text(f"    {_picking(destination.name, cluster, destination.endpoints)}")
+        if secured := _secured(cluster):
+            yield Text(f"    {secured}")
         if cluster.outlier_detection:
             yield Text(f"    {_ejecting(cluster.outlier_detection)}")
         if limits := ", ".join(_limits(cluster)):
@@ -204,6 +206,26 @@ def _endpoint(endpoint: Endpoint, weighted: bool) -> str:
     if endpoint.priority:
         told.append(f"priority {endpoint.priority}")
     return f"{endpoint.address} ({', '.join(told)})" if told else str(endpoint.address)
+
+
+def _secured(cluster: Cluster) -> str:
+    """How its connections are, if they are: whom they are to, and what that one has to prove."""
+    tls = cluster.tls or cluster.auto_tls
+    if tls is None:
+        return ""
+    told = ["by TLS" if cluster.auto_tls is None else "by mutual TLS, where an endpoint is known to take it"]
+    told.append(f"asked for as {tls.sni or 'the host of the request'}")
+    validation = tls.common.validation_context
+    if validation is None:
+        told.append("whoever they are")
+    else:
+        told.append(f"believed by {validation.trusted_ca}")
+        names = [matcher.value for matcher in validation.match_subject_alt_names]
+        names += ["that host"] if tls.auto_sni_san_validation else []
+        if names:
+            told.append(f"whose certificate is for {' or '.join(names)}")
+    told += (f"shown {name}" for name in tls.common.tls_certificates)
+    return ", ".join(told)
 
 
 def _ejecting(outliers: OutlierDetection) -> str:

@@ -10,7 +10,7 @@ from .access import jwks_clusters
 from .clusters import cluster, shared_dns_cache
 from .fields import Message, address
 from .listeners import listener
-from .tls import secret
+from .tls import refuse_missing_secrets, secret
 
 # Envoy refuses regular expressions whose program is larger than 100 unless told otherwise; this is what Istio tells it.
 _RUNTIME = {"re2.max_program_size.error_level": 32768}
@@ -22,6 +22,7 @@ def bootstrap(snapshot: Snapshot, *, admin: SocketAddress | None = None) -> Mess
     `admin` is where Envoy serves its admin pages; without it, nowhere.
     """
     dns_cache = shared_dns_cache(snapshot.clusters)
+    refuse_missing_secrets(snapshot)
     return {
         **({"admin": {"address": address(admin)}} if admin else {}),
         "layered_runtime": {"layers": [{"name": "meshproxy", "static_layer": dict(_RUNTIME)}]},

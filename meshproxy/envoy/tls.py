@@ -19,6 +19,7 @@ from ..snapshot import (
     FileSource,
     Prefix,
     Secret,
+    Snapshot,
     SystemRoots,
     TlsCertificate,
     TrustedCa,
@@ -50,6 +51,20 @@ def _data_source(source: DataSource | SystemRoots) -> Message:
     if isinstance(source, SystemRoots):
         return {"filename": SYSTEM_ROOTS}
     return {"filename": source.path} if isinstance(source, FileSource) else {"inline_string": source.text}
+
+
+def refuse_missing_secrets(snapshot: Snapshot) -> None:
+    """Raises `Inexpressible`: a cluster's TLS refers to a secret that is not there. Envoy would not start, and we do,
+    without connections to that cluster."""
+    known = {one.name for one in snapshot.secrets}
+    for config in snapshot.clusters:
+        for context in filter(None, (config.tls, config.auto_tls)):
+            trusted = context.common.validation_context and context.common.validation_context.trusted_ca
+            for name in (*context.common.tls_certificates, *filter(None, (trusted,))):
+                if name not in known:
+                    raise Inexpressible(
+                        f"secret {name!r}, to which TLS of cluster {config.name!r} refers: there is none"
+                    )
 
 
 def common_tls_context(config: CommonTlsContext) -> Message:

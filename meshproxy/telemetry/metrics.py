@@ -81,10 +81,13 @@ class ClusterStats:
         "retry_success",
         "time",
         "timeouts",
+        "tls",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.tls: UpstreamTlsStats | None = None
+        """Of a cluster whose connections are secured."""
         self.outliers: OutlierStats | None = None
         """Of a cluster that detects outliers."""
         self.requests_active = 0
@@ -152,6 +155,33 @@ class TlsStats:
         """...with clients that have shown none, and so many..."""
         self.session_reused = 0
         """...that went on with an earlier session."""
+
+
+class UpstreamTlsStats:
+    """What came of the handshakes with a cluster's endpoints, by Envoy's names."""
+
+    __slots__ = (
+        "connection_error",
+        "fail_verify_error",
+        "fail_verify_san",
+        "handshake",
+        "secrets_not_ready",
+        "session_reused",
+    )
+
+    def __init__(self) -> None:
+        self.connection_error = 0
+        """Handshakes that failed otherwise than by a certificate."""
+        self.fail_verify_error = 0
+        """Certificates that were refused, and..."""
+        self.fail_verify_san = 0
+        """...those that were for somebody else."""
+        self.handshake = 0
+        """Handshakes that succeeded; of these, so many..."""
+        self.session_reused = 0
+        """...that went on with an earlier session."""
+        self.secrets_not_ready = 0
+        """Connections that were not made for want of key material."""
 
 
 class ListenerStats:

@@ -36,6 +36,7 @@ class _Families(Collector):
         yield from _decision_families(metrics.listeners.values())
         yield from _tls_families(metrics.listeners.values())
         yield from _cluster_families(metrics.clusters.values())
+        yield from _upstream_tls_families(metrics.clusters.values())
         yield from _outlier_families(metrics.clusters.values())
         yield from _circuit_breaker_families(metrics.clusters.values())
         yield from _route_families(metrics.routes.values())
@@ -106,6 +107,26 @@ def _tls_families(listeners: Iterable[ListenerStats]) -> Iterator[Metric]:
     for stats, _ in secured:
         unmatched.add_metric([stats.name], stats.no_filter_chain_match)
     yield unmatched
+
+
+_UPSTREAM_HANDSHAKES = {
+    "ssl_handshake": "Handshakes with endpoints that succeeded.",
+    "ssl_session_reused": "Handshakes with endpoints that went on with an earlier session.",
+    "ssl_connection_error": "Handshakes with endpoints that failed otherwise than by a certificate.",
+    "ssl_fail_verify_error": "Endpoints' certificates that were refused.",
+    "ssl_fail_verify_san": "Endpoints' certificates that were for somebody else.",
+    "client_ssl_socket_factory_upstream_context_secrets_not_ready": "Connections not made for want of key material.",
+}
+
+
+def _upstream_tls_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:
+    secured = [(stats.name, stats.tls) for stats in clusters if stats.tls is not None]
+    for name, told in _UPSTREAM_HANDSHAKES.items() if secured else ():
+        family = CounterMetricFamily(f"envoy_cluster_{name}", told, labels=["envoy_cluster_name"])
+        for cluster, tls in secured:
+            field = name.removeprefix("ssl_").removeprefix("client_ssl_socket_factory_upstream_context_")
+            family.add_metric([cluster], getattr(tls, field))
+        yield family
 
 
 def _cluster_families(clusters: Iterable[ClusterStats]) -> Iterator[Metric]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ..mesh import support
+from ..mesh.support import virtual_service
 from .support import meshproxy
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -329,6 +331,37 @@ def test_tells_when_an_endpoint_is_ejected(tmp_path: Path) -> None:
         "in a row, at most 50 % of them at a time"
     ) in told.stdout
     assert '"consecutive_gateway_failure": 3' in as_json.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            "mode: SIMPLE, caCertificates: /ca.pem",
+            "by TLS, asked for as the host of the request, believed by file-root:/ca.pem, "
+            "whose certificate is for that host",
+        ),
+        ("mode: SIMPLE, insecureSkipVerify: true, sni: b.test", "by TLS, asked for as b.test, whoever they are"),
+        (
+            "mode: MUTUAL, clientCertificate: /a, privateKey: /b, subjectAltNames: [c.test, d.test]",
+            "by TLS, asked for as the host of the request, believed by file-root:system, "
+            "whose certificate is for c.test or d.test, shown file-cert:/a~/b",
+        ),
+    ],
+)
+def test_tells_how_connections_are_secured(tmp_path: Path, settings: str, told: str) -> None:
+    rule = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: a}}
+spec: {{host: a, trafficPolicy: {{tls: {{{settings}}}}}}}
+"""
+    routes = virtual_service("- route: [{destination: {host: a}}]")
+    file = tmp_path / "mesh.yaml"
+    file.write_text("\n---\n".join((support.GATEWAY, support.service_entry("a"), routes, rule)))
+    result = meshproxy("explain", "-f", file, "GET", "http://example.com/")
+
+    assert f"    {told}\n" in result.stdout
 
 
 def test_tells_a_clusters_limits() -> None:

@@ -164,6 +164,12 @@ def test_tls_to_all_and_to_some_endpoints_is_not_both() -> None:
         cluster(Cluster("c", (Endpoint(HERE),), tls=tls, auto_tls=tls), None)
 
 
+def test_a_secret_that_is_not_there_has_no_words_in_envoy() -> None:
+    tls = UpstreamTlsContext(CommonTlsContext(validation_context=CertificateValidationContext("kubernetes://c-cacert")))
+    with pytest.raises(Inexpressible, match="secret 'kubernetes://c-cacert', to which TLS of cluster 'c' refers"):
+        bootstrap(Snapshot((), (Cluster("c", (Endpoint(HERE),), tls=tls),)))
+
+
 @needs_envoy
 def test_envoy_accepts_all_of_it(tmp_path: Path) -> None:
     ca = Ca()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from meshproxy.snapshot import (
 
 from ..certificates import Ca, Pair
 from .secure import SecureBackend, SecurePeer, secure_backend, server_context
-from .support import CLUSTER, GET, Peer, Script, answers, backend, cluster, gateway, silent, snapshot, until
+from .support import CLUSTER, GET, Gateway, Peer, Script, answers, backend, cluster, gateway, silent, snapshot, until
 
 CA = Ca()
 OTHER = Ca("another root")
@@ -176,6 +177,46 @@ async def test_handshakes_that_fail_speak_against_a_host() -> None:
                 assert (await client.request(GET)).status == 503
             assert proxy.hosts[0].health_flags == HealthFlag.FAILED_OUTLIER_CHECK
             assert (await client.request(GET)).body == b"no healthy upstream"
+
+
+async def metrics(proxy: Gateway) -> dict[str, float]:
+    """What the proxy counts of handshakes with endpoints."""
+    client = await proxy.client(to=proxy.admin)
+    answer = await client.request(b"GET /stats/prometheus HTTP/1.1\r\nhost: a\r\n\r\n")
+    found = re.findall(
+        r"^envoy_cluster_(\S*(?:ssl|secrets)\S*)_total\{[^}]*\} (\S+)$", answer.body.decode(), re.MULTILINE
+    )
+    return {name.removeprefix("ssl_"): float(value) for name, value in found if float(value)}
+
+
+async def test_handshakes_are_counted_by_envoys_names() -> None:
+    closing = answers(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    async with (
+        secure_backend(server_context(SERVER), closing) as server,
+        gateway(secured(server), admin=True) as proxy,
+    ):
+        client = await proxy.client()
+        for host in (b"h.test", b"h.test", b"other.test"):
+            await client.request(b"GET / HTTP/1.1\r\nhost: " + host + b"\r\n\r\n")
+        assert await metrics(proxy) == {"handshake": 2, "session_reused": 1, "fail_verify_san": 1}
+
+
+@pytest.mark.parametrize(
+    ("shown", "secrets", "counter"),
+    [
+        (OTHER.issue("h.test"), (ROOTS,), "fail_verify_error"),
+        (SERVER, (), "client_ssl_socket_factory_upstream_context_secrets_not_ready"),
+    ],
+)
+async def test_handshakes_that_fail_are_counted_for_what_they_failed_by(
+    shown: Pair, secrets: tuple[Secret, ...], counter: str
+) -> None:
+    async with (
+        secure_backend(server_context(shown)) as server,
+        gateway(secured(server, secrets=secrets), admin=True) as proxy,
+    ):
+        assert (await proxy.exchange(GET)).status == 503
+        assert await metrics(proxy) == {counter: 1}
 
 
 async def test_a_retry_goes_to_another_host_that_can_be_verified() -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ...identity.errors import IdentityError, Unusable
 from ...identity.material import Authorities
 from ...snapshot import UpstreamTlsContext
+from ...telemetry.metrics import UpstreamTlsStats
 from ..transport import Transport
 from .errors import TlsFailed, failed, no_secret, not_verified
 from .names import alternative_names, has_name, meets, server_name
@@ -44,13 +45,14 @@ Roots = Callable[[], Authorities]
 class UpstreamTls:
     """How a cluster's connections are secured. `where` names it, for people."""
 
-    __slots__ = ("_authorities", "_peers", "_roots", "config", "contexts", "where")
+    __slots__ = ("_authorities", "_peers", "_roots", "config", "contexts", "stats", "where")
 
     def __init__(self, config: UpstreamTlsContext, contexts: Contexts, where: str, roots: Roots | None = None) -> None:
         """`roots` are needed where peers have to prove an identity."""
         self.config = config
         self.contexts = contexts
         self.where = where
+        self.stats = UpstreamTlsStats()
         self._roots = roots
         self._authorities: Authorities | None = None
         self._peers: Peers | None = None
@@ -129,11 +131,15 @@ class TlsClient:
 
     async def secure(self, transport: Transport) -> TlsTransport:
         """TLS on a connection, which is closed if that fails, and it is logged why. Raises `TlsFailed`."""
+        stats = self._tls.stats
         try:
             secured = await self.secure_quietly(transport)
         except TlsFailed as error:
+            setattr(stats, error.counter, getattr(stats, error.counter) + 1)
             self._tell(error)
             raise
+        stats.handshake += 1
+        stats.session_reused += bool(secured.tls.session_reused)
         self._told = ""
         return secured
 
@@ -191,12 +197,14 @@ class TlsClient:
             raise not_verified(
                 f"verify SAN list, expected SANs: [{self.expected}], certificate SANs: [{told}]",
                 f"the peer's certificate is not for {self.expected!r}; it is for {told or 'no name at all'}",
+                "fail_verify_san",
             )
         if matchers and not meets(names, matchers):
             wanted = ", ".join(matcher.value for matcher in matchers)
             raise not_verified(
                 f"SAN matcher, certificate SANs are [{told}]",
                 f"the peer's certificate has none of the names {wanted}; it is for {told or 'no name at all'}",
+                "fail_verify_san",
             )
 
     def _tell(self, error: TlsFailed) -> None:

@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import Literal
 
 from ...identity.errors import IdentityError
 from .secrets import MissingSecret
+
+Counter = Literal["connection_error", "fail_verify_error", "fail_verify_san", "secrets_not_ready"]
+"""What a failure counts for, of `UpstreamTlsStats`."""
 
 
 class TlsFailed(Exception):
     """A connection could not be secured. `reason` is Envoy's transport failure reason; the text is for people."""
 
-    def __init__(self, reason: str, text: str) -> None:
+    def __init__(self, reason: str, text: str, counter: Counter = "connection_error") -> None:
         super().__init__(text)
         self.reason = reason
+        self.counter = counter
 
 
-def not_verified(why: str, text: str) -> TlsFailed:
+def not_verified(why: str, text: str, counter: Counter = "fail_verify_error") -> TlsFailed:
     """The peer's certificate is refused; `why` is what Envoy says of it."""
-    return TlsFailed(_of_boringssl("CERTIFICATE_VERIFY_FAILED", f":verify cert failed: {why}"), text)
+    return TlsFailed(_of_boringssl("CERTIFICATE_VERIFY_FAILED", f":verify cert failed: {why}"), text, counter)
 
 
 def no_secret(error: MissingSecret) -> TlsFailed:
     """Key material that the connection takes is not there."""
-    return TlsFailed("TLS_error:Secret is not supplied by SDS", f"{error}, and without it no connection is made")
+    text = f"{error}, and without it no connection is made"
+    return TlsFailed("TLS_error:Secret is not supplied by SDS", text, "secrets_not_ready")
 
 
 def failed(error: OSError | IdentityError) -> TlsFailed:

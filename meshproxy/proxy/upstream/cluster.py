@@ -73,6 +73,8 @@ class Cluster:
             stats.breakers = self.bounds.breakers.by_name
         self.retry_limit = RetryLimit(config.circuit_breakers)
         self._tls = tls
+        if tls is not None:
+            stats.tls = tls.stats
         self._by_authority = tls is not None and tls.by_authority
         self.hosts: list[Host] = []
         self._chance = chance

@@ -46,6 +46,8 @@ class ForwardProxy:
         self.retry_limit = RetryLimit(config.circuit_breakers)
         self._chance = chance
         self._tls = tls
+        if tls is not None:
+            stats.tls = tls.stats
         self._destinations: OrderedDict[SocketAddress, _Destination] = OrderedDict()
 
     def __repr__(self) -> str:
