@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .meshes import BY_TLS, BY_TLS_EACH, POLICIES, TOKENS, TWO_ROUTES
+from .meshes import AT_GATEWAY, BY_TLS, BY_TLS_EACH, POLICIES, TOKENS, TWO_ROUTES
 from .wrk import Report
 
 MB = 1_000_000
@@ -67,8 +67,24 @@ TLS_CASES = (
     Case("tls", "the same by TLS, connections kept", mesh=BY_TLS),
     Case("tls-large", "response of 1 MB by TLS", connections=8, path=f"{LARGE}/1", response_bytes=MB, mesh=BY_TLS),
     Case("handshake", "small GET, a full handshake with the endpoint for each", mesh=BY_TLS_EACH),
+    Case("gateway", "small GET by TLS, the endpoints in plain text", mesh=AT_GATEWAY, goal=1.3),
+    Case(
+        "gateway-large",
+        "response of 1 MB by TLS, the endpoints in plain text",
+        connections=8,
+        path=f"{LARGE}/1",
+        response_bytes=MB,
+        mesh=AT_GATEWAY,
+    ),
+    Case(
+        "gateway-handshake",
+        "small GET, a full handshake with the client for each",
+        headers=("connection: close",),
+        mesh=AT_GATEWAY,
+        goal=2.0,
+    ),
 )
-"""What TLS to the endpoints costs."""
+"""What TLS costs, to the endpoints and to the clients."""
 
 CASES = (
     Case("get-32", "small GET, 32 connections", goal=1.0),

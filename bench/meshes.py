@@ -84,20 +84,33 @@ def by_tls_each(endpoints: Sequence[str]) -> list[Resource]:
     return [*rest, rule]
 
 
+def at_gateway(endpoints: Sequence[str]) -> list[Resource]:
+    """The same, asked by TLS."""
+    tls = {"mode": "SIMPLE", "serverCertificate": CERTIFICATE, "privateKey": KEY}
+    server = {"port": {"number": GATEWAY_PORT, "name": "https", "protocol": "HTTPS"}, "hosts": ["*"], "tls": tls}
+    gateway = _resource("Gateway", "gateway", {"selector": {"istio": "ingressgateway"}, "servers": [server]})
+    return [gateway, *two_routes(endpoints)[1:]]
+
+
 ROOTS = "{roots}"
 """Stands for the file of the authorities that the origin's certificate is of."""
+CERTIFICATE, KEY = "{certificate}", "{key}"
+"""Stand for the files of that certificate and its key, which a gateway shows too."""
 
 TWO_ROUTES, TOKENS, POLICIES = "two-routes", "tokens", "policies"
-BY_TLS, BY_TLS_EACH = "tls", "tls-each"
+BY_TLS, BY_TLS_EACH, AT_GATEWAY = "tls", "tls-each", "tls-gateway"
 MESHES: dict[str, Callable[[Sequence[str]], list[Resource]]] = {
     TWO_ROUTES: two_routes,
     TOKENS: with_tokens,
     POLICIES: with_policies,
     BY_TLS: by_tls,
     BY_TLS_EACH: by_tls_each,
+    AT_GATEWAY: at_gateway,
 }
 SECURED = frozenset((BY_TLS, BY_TLS_EACH))
 """Those whose endpoints speak TLS."""
+ASKED_BY_TLS = frozenset((AT_GATEWAY,))
+"""Those whose gateway does."""
 """Those that proxies are compared by."""
 
 

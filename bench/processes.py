@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,12 @@ def _environment(launch: Launch) -> dict[str, str]:
 
 
 def wait_until_answering(
-    process: subprocess.Popen[bytes], port: int, path: str, log: Path, host: str | None = None
+    process: subprocess.Popen[bytes],
+    port: int,
+    path: str,
+    log: Path,
+    host: str | None = None,
+    by_tls: bool = False,
 ) -> None:
     """Wait until a GET is answered with 200. Raises `ClickException`, with the end of the log, if that does not happen.
 
@@ -68,7 +74,7 @@ def wait_until_answering(
     answer = "nothing"
     while time.monotonic() < give_up and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if (status := _status(port, path, host)) == 200:
+            if (status := _status(port, path, host, by_tls)) == 200:
                 return
             answer = f"status {status}"
         time.sleep(0.01)
@@ -77,8 +83,11 @@ def wait_until_answering(
     raise click.ClickException(f"{log.stem} {state}, and answered GET {path} with {answer}; it said:\n{ending}")
 
 
-def _status(port: int, path: str, host: str | None) -> int:
+def _status(port: int, path: str, host: str | None, by_tls: bool) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if by_tls:
+        context = ssl._create_unverified_context()  # which certificate it shows is no matter here
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
     try:
         connection.request("GET", path, headers={} if host is None else {"host": host})
         return connection.getresponse().status

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from . import wrk
 from .cases import SMALL, Case
-from .meshes import SECURED, token
+from .meshes import ASKED_BY_TLS, SECURED, token
 from .origin import Origin, origin
 from .peers import ENVOY, Peer, Setup
 from .processes import free_port, started, wait_until_answering
@@ -114,7 +114,7 @@ def running(
             setup = Setup(free_port(), free_port(), endpoints, files, access_log, python, mesh, upstream.roots)
             log = files / f"{peer.name}.log"
             process = stack.enter_context(started(peer.launch(setup), log))
-            wait_until_answering(process, setup.port, SMALL, log)
+            wait_until_answering(process, setup.port, SMALL, log, by_tls=mesh in ASKED_BY_TLS)
             proxies.append(Proxy(peer, process, setup.port))
         yield proxies
 
@@ -123,7 +123,7 @@ def measure_round(proxy: Proxy, case: Case, seconds: int) -> Round:
     """Load one proxy."""
     before = cpu_time(proxy.process.pid)
     report = wrk.run(
-        f"http://127.0.0.1:{proxy.port}{case.path}",
+        f"{'https' if case.mesh in ASKED_BY_TLS else 'http'}://127.0.0.1:{proxy.port}{case.path}",
         seconds=seconds,
         connections=case.connections,
         method=case.method,
