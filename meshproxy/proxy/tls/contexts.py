@@ -84,6 +84,7 @@ def server_context(config: DownstreamTlsContext, secrets: Secrets) -> ssl.SSLCon
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.sslobject_class = _ServerSide
         context.sni_callback = _note_server_name
+        context.num_tickets = 1  # each costs a tenth of a handshake, and a client goes on with one
         _apply(context, common, secrets)
         if not common.cipher_suites:
             # Clients know better which cipher is cheap for them; OpenSSL would take the longest keys.

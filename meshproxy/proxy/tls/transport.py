@@ -87,6 +87,8 @@ class TlsTransport(Transport):
 
     async def handshake(self) -> None:
         """Agree on keys. Whoever calls sets a time limit, and closes. Raises `LOST`; `ssl.SSLError` says why."""
+        if self.tls.server_side and not self._incoming.pending:
+            await self._receive_enciphered()  # a server has nothing to say before
         while True:
             try:
                 self.tls.do_handshake()
@@ -99,7 +101,9 @@ class TlsTransport(Transport):
                     self._flush()  # the alert that tells the peer
                 raise
         self._established = True
-        await self._send_unsent()
+        if not self.tls.server_side or self.tls.version() != "TLSv1.3":
+            await self._send_unsent()
+        # Otherwise there are only session tickets to be sent, which go with what is said first.
         if self._incoming.pending:
             self._hold()
 
@@ -204,7 +208,7 @@ class TlsTransport(Transport):
         The last byte counts as sent when all before it has left this end: without it, a caller would think that there
         is nothing to be waited for.
         """
-        if not data or not self._flush():
+        if not data or (self._unsent and not self._flush()):
             return 0
         piece = data if len(data) <= _PIECE else memoryview(data)[:_PIECE]
         self.tls.write(piece)
