@@ -6,6 +6,7 @@ The files have the names that Istio gives them on virtual machines
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 import tempfile
@@ -25,6 +26,8 @@ CHAIN = "cert-chain.pem"
 KEY = "key.pem"
 ROOTS = "root-cert.pem"
 CRLS = "crl.pem"
+
+_OWN_FILES = "/proc/self/fd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,14 @@ def show_in(context: ssl.SSLContext, credentials: Credentials) -> None:
     """Have a TLS context show these credentials to peers."""
     from . import certificates, keys  # as above
 
-    # OpenSSL's interface in Python takes files only. What lies there for a moment is encrypted.
+    # OpenSSL's interface in Python takes files only. One in memory is never on a disk, and takes half the time; what
+    # has to lie on a disk for a moment is encrypted.
+    if os.path.isdir(_OWN_FILES) and hasattr(os, "memfd_create"):
+        with open(os.memfd_create("credentials"), "wb") as memory:
+            memory.write(keys.to_pem(credentials.key) + certificates.to_pem(credentials.issued.chain))
+            memory.flush()
+            context.load_cert_chain(f"{_OWN_FILES}/{memory.fileno()}")
+        return
     passphrase = secrets.token_bytes(32).hex()
     with tempfile.NamedTemporaryFile() as file:
         file.write(keys.to_pem(credentials.key, passphrase.encode()))

@@ -89,23 +89,12 @@ class RunningChain:
         """The connection, secured if need be; None when nothing came of it."""
         if self.tls is None:
             return Arrival(transport, self.manager, Connection(*transport.addresses()), received)
-        # These bring cryptography, for which listeners without TLS need not wait.
-        from .http.client_cert import client_cert_element
-        from .tls.contexts import asked_for
-        from .tls.server import principal_names
-
         addresses = transport.addresses()
         secured = await self.tls.secure(transport, received, _HANDSHAKE_S)
         if secured is None:
             return None
-        server_name = asked_for(secured.transport.tls) if hello is None else hello.server_name
-        names: tuple[bytes, ...] = ()
-        told = b""
-        if secured.peer is not None:
-            names = principal_names(secured.peer)
-            if self.details is not None:
-                told = client_cert_element(secured.peer, self.tls.own_uris, self.details)
-        connection = Connection(*addresses, names, server_name.encode("latin-1"), told, b"https")
+        names, told = secured.peer_names, secured.told(self.details)
+        connection = Connection(*addresses, names, secured.server_name.encode("latin-1"), told, b"https")
         return Arrival(secured.transport, self.manager, connection)
 
 

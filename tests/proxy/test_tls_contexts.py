@@ -288,10 +288,10 @@ def test_new_files_are_used_for_new_connections(files: Files) -> None:
     current = Current(lambda: server_context(config, secrets), secrets, config.common, "here")
     before = current()
     files.write(CA.issue("new.test"))
-    look(secrets)
+    secrets.look()
     assert current() is not before
     assert names_shown(handshake(current(), client(), "new.test")[1]) == ["new.test"]
-    look(secrets)
+    secrets.look()
     assert current() is current()
 
 
@@ -305,7 +305,7 @@ def test_a_directory_that_kubernetes_turns_is_seen(tmp_path: Path) -> None:
     secrets = Secrets([Secret("web", source)])
     (tmp_path / "..next").symlink_to("2")
     (tmp_path / "..next").rename(mounted)
-    look(secrets)
+    secrets.look()
     assert secrets.key_pair("web").chain == read_key_pair(source).chain != key_pair(SITE).chain
 
 
@@ -323,16 +323,16 @@ def test_what_is_new_and_bad_leaves_the_old_in_use_and_is_logged(
             key.write_text("garbage")
         case "misfit":
             key.write_text(CA.issue("other.test").key)
-    look(secrets)
+    secrets.look()
     assert secrets.key_pair("web") is before
     [record] = caplog.records
     assert str(key) in record.message
     assert "mesh.yaml:7 (Gateway/gw.default)" in record.message
     assert [one.trouble is None for one in secrets] == [False, True]
-    look(secrets)
+    secrets.look()
     assert len(caplog.records) == 1
     files.write(SITE)
-    look(secrets)
+    secrets.look()
     assert [one.trouble for one in secrets] == [None, None]
 
 
@@ -414,8 +414,3 @@ def test_the_workloads_own_identity_comes_later_and_is_exchanged() -> None:
 
 def key_pair(pair: Pair) -> KeyPair:
     return read_key_pair(TlsCertificate(InlineSource("c", pair.chain), InlineSource("k", pair.key)))
-
-
-def look(secrets: Secrets) -> None:
-    for secret in secrets:
-        secret.look(datetime.now(UTC))

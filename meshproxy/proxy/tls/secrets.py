@@ -47,14 +47,14 @@ class MissingSecret(Exception):
 class RunningSecret:
     """One secret. `material` is None while there is nothing; `trouble` is what is wrong with what came last."""
 
-    __slots__ = ("_listeners", "_signature", "config", "material", "trouble", "updated")
+    __slots__ = ("_signature", "config", "listeners", "material", "trouble", "updated")
 
     def __init__(self, config: Secret) -> None:
         self.config = config
         self.material: Material | None = None
         self.trouble: str | None = None
         self.updated: datetime | None = None
-        self._listeners: list[Callable[[], None]] = []
+        self.listeners: list[Callable[[], None]] = []
         self._signature: Signature = ()
 
     def __repr__(self) -> str:
@@ -70,33 +70,32 @@ class RunningSecret:
             except Unusable as error:
                 raise Unusable(f"{error} ({self._written()})") from None
 
-    def look(self, now: datetime) -> None:
-        """Read it again if its files have changed."""
+    def look(self, now: datetime) -> bool:
+        """Read it again if its files have changed; whether it is something else now."""
         source = self.config.source
         if not isinstance(source, (TlsCertificate, TrustedCa)):
-            return
+            return False
         signature = _signature(source)
         if signature == self._signature:
-            return
+            return False
         self._signature = signature
         try:
             self.set(_read(source, now), now)
         except Unusable as error:
             self.trouble = str(error)
             _log.warning("%s (%s); what was read before stays in use", error, self._written())
-        else:
-            _log.info("secret %r has been read again", self.config.name)
+            return False
+        _log.info("secret %r has been read again", self.config.name)
+        return True
 
     def set(self, new: Material, now: datetime) -> None:
-        """Be this from now on, and tell who uses it."""
+        """Be this from now on; whoever uses it is to be told."""
         self.material, self.trouble, self.updated = new, None, now
         if isinstance(new, KeyPair) and (problem := material.expiry_problem(new, now)):
             _log.warning("secret %r: %s (%s)", self.config.name, problem, self._written())
-        for changed in self._listeners:
-            changed()
 
     def subscribe(self, changed: Callable[[], None]) -> None:
-        self._listeners.append(changed)
+        self.listeners.append(changed)
 
     def _written(self) -> str:
         return str(self.config.origin or f"secret {self.config.name!r}")
@@ -140,18 +139,21 @@ class Secrets:
         issued = credentials.issued
         own = KeyPair(issued.chain, credentials.key)
         roots = Authorities(issued.roots, issued.crls)
-        for secret in self:
-            source = secret.config.source
-            if not isinstance(source, (TlsCertificate, TrustedCa)):
-                secret.set(own if isinstance(source, WorkloadCertificate) else roots, self._now())
+        changed = [one for one in self if not isinstance(one.config.source, _READABLE)]
+        for secret in changed:
+            secret.set(own if isinstance(secret.config.source, WorkloadCertificate) else roots, self._now())
+        _tell(changed)
 
     async def watch(self) -> None:
         """Look for changed files, for ever."""
         if any(material.paths(one.config.source) for one in self if isinstance(one.config.source, _READABLE)):
             while True:
                 await trio.sleep(_LOOK_S)
-                for secret in self:
-                    secret.look(self._now())
+                self.look()
+
+    def look(self) -> None:
+        """Read again what has changed, and tell who uses it."""
+        _tell([secret for secret in self if secret.look(self._now())])
 
     def _material(self, name: str) -> Material:
         secret = self._secrets.get(name)
@@ -163,6 +165,12 @@ class Secrets:
 
 
 _READABLE = (TlsCertificate, TrustedCa)
+
+
+def _tell(changed: Iterable[RunningSecret]) -> None:
+    """Tell everybody once who uses one of these."""
+    for listener in dict.fromkeys(listener for secret in changed for listener in secret.listeners):
+        listener()
 
 
 def _read(source: TlsCertificate | TrustedCa, now: datetime) -> Material:

@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ...identity import certificates
 from ...identity.errors import NotVerified
 from ...identity.peers import Peers
-from ...snapshot import CertificateValidationContext, DownstreamTlsContext
+from ...snapshot import CertificateValidationContext, ClientCertDetails, DownstreamTlsContext
 from ...telemetry.metrics import TlsStats
+from ..http.client_cert import client_cert_element
 from ..transport import LOST, Transport
-from .contexts import Current, secret_names, server_context
+from .contexts import Current, asked_for, secret_names, server_context
 from .names import alternative_names, meets
 from .peer import shown_chain
 from .secrets import MissingSecret, Secrets
@@ -34,10 +35,30 @@ _log = logging.getLogger(__name__)
 
 
 class Secured(NamedTuple):
-    """A connection that has been secured, and the certificate that the client has proven to have, if any."""
+    """A connection that has been secured, and the certificate that the client has proven to have, if any.
+
+    `own_uris` are what our own certificate is called.
+    """
 
     transport: TlsTransport
     peer: x509.Certificate | None
+    own_uris: tuple[str, ...]
+
+    @property
+    def server_name(self) -> str:
+        """The server that the client has asked for, in lower case."""
+        return asked_for(self.transport.tls)
+
+    @property
+    def peer_names(self) -> tuple[bytes, ...]:
+        """What rules call the client."""
+        return () if self.peer is None else principal_names(self.peer)
+
+    def told(self, details: ClientCertDetails | None) -> bytes:
+        """What servers are told of the client's certificate."""
+        if self.peer is None or details is None:
+            return b""
+        return client_cert_element(self.peer, self.own_uris, details)
 
 
 class ServerTls:
@@ -63,6 +84,7 @@ class ServerTls:
         self._where = where
         self._now = now
         self._peers: Peers | None = None
+        self._missed = False  # it has been told that something is missing
         self._learn()
         # First what is looked at afterwards: whoever is let in by a new context is looked at by what is new.
         secrets.subscribe(secret_names(config.common), self._learn)
@@ -94,14 +116,16 @@ class ServerTls:
         try:
             context = self._context()
         except MissingSecret as error:
-            _log.warning("%s: a connection is refused: %s", self._where, error)
+            if not self._missed:
+                _log.warning("%s: connections are refused: %s", self._where, error)
+                self._missed = True
             stats.connection_error += 1
             transport.close()
             return None
         secured = TlsTransport(transport, context, received=received, server_side=True)
         done = False
         try:
-            with trio.move_on_after(timeout_s):
+            with trio.CancelScope(deadline=trio.current_time() + timeout_s):
                 await secured.handshake()
                 peer = self._verified(secured.tls)
                 done = True
@@ -119,7 +143,7 @@ class ServerTls:
         stats.handshake += 1
         stats.session_reused += bool(secured.tls.session_reused)
         stats.no_certificate += peer is None
-        return Secured(secured, peer)
+        return Secured(secured, peer, self.own_uris)
 
     def _verified(self, tls: ssl.SSLObject) -> x509.Certificate | None:
         """The client's certificate, None if it has shown none. Raises `NotVerified`; OpenSSL has seen to the chain."""
