@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from ..identity import spiffe
-from ..mesh import Mesh, OutboundPolicy, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
+from ..mesh import Mesh, OutboundPolicy, Trust, UnknownWorkload, find_workload, gateway_snapshot, sidecar_snapshot
 from ..mesh.advice import advice, listed
 from ..mesh.gateway import PlacedServer, considered_by_gateway, merge_servers, selected_gateways, servers_for
 from ..mesh.hosts import is_wildcard
@@ -101,6 +101,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab may be in a value (R
 @click.option("--inbound", is_flag=True, help="Ask the --workload's sidecar about a request that comes to it.")
 @click.option("--token", metavar="JWT|@FILE", help="A token that the request brings, as Authorization: Bearer.")
 @click.option("--as", "peer", type=Identity(), help="Whom the client's certificate proves it to be.")
+@click.option(
+    "--trust-domain", default="cluster.local", show_default=True, help="The mesh's, which --as is held against."
+)
 @click.option("-H", "headers", type=HeaderField(), multiple=True, help="A header of the request. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 @namespace_option
@@ -115,6 +118,7 @@ def explain(
     inbound: bool,
     token: str | None,
     peer: str | None,
+    trust_domain: str,
     headers: tuple[tuple[str, str], ...],
     as_json: bool,
     namespace: str,
@@ -140,15 +144,17 @@ def explain(
     if inbound and (workload is None or outbound_policy is not None):
         fail("--inbound is for a sidecar: give --workload, and no --outbound-policy", EXIT_UNUSABLE)
     scheme, authority, target = url
+    token = None if token is None else _token(token)
     if token is not None:
-        headers = (*headers, ("authorization", f"Bearer {_token(token)}"))
+        headers = (*headers, ("authorization", f"Bearer {token}"))
+    trust = Trust(trust_domain) if peer is not None else None
     mesh = _mesh(paths, namespace)
     if workload and inbound:
-        entrance = _inbound(mesh, workload, _port(authority))
+        entrance = _inbound(mesh, workload, _port(authority), trust)
     elif workload:
         entrance = _sidecar(mesh, workload, outbound_policy or "ALLOW_ANY", locality)
     else:
-        entrance = _gateway(mesh, gateway, _port(authority), scheme, namespace, locality)
+        entrance = _gateway(mesh, gateway, _port(authority), scheme, namespace, locality, trust)
     told = explain_request(
         entrance.snapshot,
         entrance.listener,
@@ -159,7 +165,7 @@ def explain(
     hosts = _hosts_written(mesh, told.virtual_host) if told.virtual_host else ()
     story = Story(_request_line(method, scheme, authority, target), told, entrance.origins, hosts)
     if as_json:
-        click.echo(json.dumps(as_dict(story), indent=1))
+        click.echo(_unsigned(json.dumps(as_dict(story), indent=1), token))
     else:
         show(story)
     sys.exit(0 if told.route else EXIT_PROBLEMS)
@@ -173,6 +179,12 @@ def _token(given: str) -> str:
         return Path(given[1:]).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         fail(f"cannot read the token in {given[1:]}: {error}", EXIT_UNUSABLE)
+
+
+def _unsigned(told: str, token: str | None) -> str:
+    """What is told, without the signature of a token: whoever finds it in a log shall not be able to use that."""
+    signature = (token or "").rpartition(".")[2]
+    return told.replace(signature, "...") if signature else told
 
 
 def _mesh(paths: Sequence[str], namespace: str) -> Mesh:
@@ -265,13 +277,13 @@ def _sidecar(mesh: Mesh, workload: str, outbound_policy: OutboundPolicy, localit
     return _Entrance(snapshot, listener, (origin,), considered)
 
 
-def _inbound(mesh: Mesh, workload: str, port: int | None) -> _Entrance:
+def _inbound(mesh: Mesh, workload: str, port: int | None, trust: Trust | None) -> _Entrance:
     """An inbound listener of a workload's sidecar: the only one, or by its port."""
     try:
         entry = find_workload(mesh, workload)
     except UnknownWorkload as error:
         fail(str(error), EXIT_UNUSABLE)
-    snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND)
+    snapshot = sidecar_snapshot(mesh, workload=entry, app=_APP, outbound=_OUTBOUND, trust=trust)
     served = served_ports(mesh, entry)
     listeners = {one.address.port: one for one in snapshot.listeners if one.address.port in served}
     number = port if port is not None or len(listeners) != 1 else next(iter(listeners))
@@ -288,14 +300,21 @@ def _inbound(mesh: Mesh, workload: str, port: int | None) -> _Entrance:
 
 
 def _gateway(
-    mesh: Mesh, gateway: str | None, port: int | None, scheme: str, namespace: str, locality: Locality | None
+    mesh: Mesh,
+    gateway: str | None,
+    port: int | None,
+    scheme: str,
+    namespace: str,
+    locality: Locality | None,
+    trust: Trust | None,
 ) -> _Entrance:
     """A listener of the gateway that runs `gateway`, or of one that runs all Gateways; the only one, or by its port."""
     name = None if gateway is None else gateway_name(gateway, DEFAULT_NAMESPACE)
     if name is not None and name not in mesh.gateways:
         fail(f"no Gateway {name!r}; {advice(name, mesh.gateways, 'there are none')}", EXIT_UNUSABLE)
     labels = None if name is None else mesh.gateways[name].spec.selector
-    snapshot = gateway_snapshot(mesh, selector=labels, namespace=namespace, locality=locality or UNKNOWN_LOCALITY)
+    where = locality or UNKNOWN_LOCALITY
+    snapshot = gateway_snapshot(mesh, selector=labels, namespace=namespace, locality=where, trust=trust)
     merged = merge_servers(selected_gateways(mesh, labels))
     known = [
         (listener, servers)

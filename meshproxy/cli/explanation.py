@@ -41,6 +41,7 @@ def as_dict(story: Story) -> dict[str, Any]:
             "address": str(listener.address),
             "origins": list(map(dataclasses.asdict, story.listener_origins)),
         },
+        "closed": explanation.closed,
         "request": _head_dict(explanation.request),
         "request_headers": list(map(dataclasses.asdict, explanation.header_changes)),
         "virtual_host": host
@@ -92,8 +93,8 @@ def _lines(story: Story) -> Iterator[Text]:
     explanation = story.explanation
     yield Text(story.request, "bold")
     yield _heading("listener", str(explanation.listener.address), story.listener_origins)
-    if explanation.server_name:
-        yield Text(f"  no filter chain for the server {explanation.server_name!r}: the connection is closed", "red")
+    if explanation.closed:
+        yield Text(f"  {explanation.closed}: the connection is closed", "red")
         return
     if explanation.received and explanation.request:
         yield from _rewrites(explanation.received, explanation.request)

@@ -17,13 +17,20 @@ from .tls.client_hello import ClientHello
 T = TypeVar("T")
 
 
-def chain_for(listener: Listener, server_name: str) -> FilterChain | None:
-    """The chain of a listener that a well-behaved client comes to, which asks for a server by the name of its request's
-    host and speaks TLS where there is TLS."""
-    chains = [(chain.match, chain) for chain in listener.filter_chains]
-    secured = any(chain.tls is not None for chain in listener.filter_chains)
-    index = ChainIndex(chains)
-    return index.only or index.find(ClientHello(server_name.lower()) if secured else None)
+def chain_for(listener: Listener, server_name: str, *, identified: bool = False) -> FilterChain | None:
+    """The chain of a listener that a well-behaved client comes to, which asks for the server that its request is for.
+
+    Who has an identity to show (`identified`) speaks TLS where that is taken, by any protocol that a chain is for; who
+    has none speaks it where nothing else is.
+    """
+    index = ChainIndex([(chain.match, chain) for chain in listener.filter_chains])
+    if index.only is not None:
+        return index.only
+    protocols = [protocol for chain in listener.filter_chains for protocol in chain.match.application_protocols]
+    hello = ClientHello(server_name.lower(), tuple(protocols))
+    if identified:
+        return index.find(hello) or index.find(None)
+    return index.find(None) or index.find(ClientHello(server_name.lower()))
 
 
 class ChainIndex(Generic[T]):

@@ -111,3 +111,49 @@ def test_explain_asks_a_sidecar_about_what_comes_to_it(tmp_path: Path) -> None:
     assert "it is called on 8080, 8081" in which.stderr
     assert no_id.returncode == 2
     assert "is not a SPIFFE ID; write it as spiffe://" in no_id.stderr
+
+
+def test_explain_knows_whom_a_connection_lets_be_known(tmp_path: Path) -> None:
+    def explain(mode: str, *more: str) -> tuple[int, str]:
+        files = tmp_path / f"{mode}.yaml"
+        mtls = policy("mtls", f"{{mtls: {{mode: {mode}}}}}", namespace="istio-system", kind="PeerAuthentication")
+        only_web = "{rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/web]}}]}]}"
+        files.write_text("\n---\n".join((APP, mtls, policy("web", only_web))))
+        told = meshproxy("explain", "-f", files, "--workload", "app-1", "--inbound", "GET", "http://app:8080/", *more)
+        return told.returncode, told.stdout + told.stderr
+
+    web, stranger = ("--as", "spiffe://cluster.local/ns/default/sa/web"), ("--as", "spiffe://other/ns/default/sa/web")
+
+    code, told = explain("STRICT")
+    assert code == 1
+    assert "mutual TLS alone is taken, and no certificate is shown (--as): the connection is closed" in told
+    code, told = explain("STRICT", *stranger)
+    assert code == 1
+    assert "spiffe://other/ns/default/sa/web is of another trust domain: the connection is closed" in told
+    assert explain("STRICT", *stranger, "--trust-domain", "other")[0] == 0
+    for mode in ("STRICT", "PERMISSIVE"):
+        code, told = explain(mode, *web)
+        assert code == 0
+        assert "x-forwarded-proto: https" in told
+    code, told = explain("PERMISSIVE")
+    assert code == 1
+    assert "x-forwarded-proto: http\n" in told
+    code, told = explain("DISABLE", *web)
+    assert code == 1
+    assert "the connection is plain text, by which nobody is known" in told
+    assert "none allows this" in told
+
+
+def test_explain_keeps_the_signature_of_a_token_to_itself(key: Path, tmp_path: Path) -> None:
+    files = tmp_path / "mesh.yaml"
+    jwks = meshproxy("token", "jwks", "--key", key).stdout.strip()
+    rule = f"{{jwtRules: [{{issuer: test, forwardOriginalToken: true, jwks: '{jwks}'}}]}}"
+    keys = policy("keys", rule, namespace="istio-system", kind="RequestAuthentication")
+    documents = (GATEWAY, virtual_service("- route: [{destination: {host: a}}]"), service_entry("a"), keys)
+    files.write_text("\n---\n".join(documents))
+    token = mint(key)
+    for more in ((), ("--json",)):
+        told = meshproxy("explain", "-f", files, "--token", token, "GET", "http://example.com/", *more)
+        assert told.returncode == 0
+        assert "a token of test for alice" in told.stdout
+        assert token.rpartition(".")[2] not in told.stdout

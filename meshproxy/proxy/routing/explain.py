@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
+from ...identity import spiffe
 from ...snapshot import (
     Cluster,
     DiscoveryType,
@@ -129,7 +130,7 @@ class Explanation:
     `header_changes`; None if it does not get that far. `access` is what tokens and policies decided. `domain` is the
     one of `virtual_host` that the request's host found. `route` is the rule that it meets, after those `tried` in vain;
     then it goes to one of `destinations`, unless `policies`, told in words, have it otherwise. If there are none,
-    `answer` is the client's. `server_name` is the one that no filter chain is for: nothing is received then.
+    `answer` is the client's. `closed` says why the connection is closed: nothing is received then.
     """
 
     listener: Listener
@@ -144,7 +145,7 @@ class Explanation:
     policies: tuple[str, ...] = ()
     destinations: tuple[Destination, ...] = ()
     answer: Answer | None = None
-    server_name: str = ""
+    closed: str = ""
 
     @property
     def refused(self) -> bool:
@@ -166,7 +167,7 @@ def explain(
 ) -> Explanation:
     """What `listener` does with the request whose head, to the empty line, is `head`.
 
-    `peer_names` are what the client's verified certificate would call it.
+    `peer_names` are what the client's certificate calls it, where the connection lets it show one.
     """
     return Explainer(snapshot, listener).explain(head, client, peer_names)
 
@@ -184,27 +185,53 @@ class Explainer:
 
     def explain(self, head: bytes, client: SocketAddress = CLIENT, peer_names: tuple[str, ...] = ()) -> Explanation:
         """What becomes of a request; raises `ValueError` if `head` does not end with an empty line."""
+        chain, closed = self._filter_chain(head, peer_names)
+        if chain is None or closed:
+            return Explanation(self._listener, closed=closed)
+        shown = chain.tls is not None and chain.tls.common.validation_context is not None
+        told = self._chain(chain).explain(head, client, peer_names if shown else ())
+        if peer_names and not shown:
+            told = replace(told, access=(Decision(_unknown(chain), chain.origin), *told.access))
+        return told
+
+    def _filter_chain(self, head: bytes, peer_names: tuple[str, ...]) -> tuple[FilterChain | None, str]:
+        """The filter chain that a request comes to, and why the connection is closed, if it is."""
         first = self._listener.filter_chains[0]
         if len(self._listener.filter_chains) == 1 and first.tls is None:
-            return self._chain(first).explain(head, client, peer_names)
+            return first, ""
+        limits = HeadLimits(first.http.max_request_headers_kb * 1024, first.http.max_headers_count)
         try:
-            found = RequestHeads(
-                HeadLimits(first.http.max_request_headers_kb * 1024, first.http.max_headers_count)
-            ).read(head)
+            found = RequestHeads(limits).read(head)
         except Failure:
             found = None
         if found is None:
-            return self._chain(first).explain(head, client, peer_names)
+            return first, ""
         host = without_port(found[0].authority).decode("latin-1")
-        chain = chain_for(self._listener, host)
-        if chain is None:
-            return Explanation(self._listener, server_name=host)
-        return self._chain(chain).explain(head, client, peer_names)
+        chain = chain_for(self._listener, host, identified=bool(peer_names))
+        return chain, f"no filter chain for the server {host!r}" if chain is None else _closed(chain, peer_names)
 
     def _chain(self, chain: FilterChain) -> ChainExplainer:
         if chain not in self._chains:
             self._chains[chain] = ChainExplainer(self._snapshot, self._listener, chain)
         return self._chains[chain]
+
+
+def _closed(chain: FilterChain, peer_names: tuple[str, ...]) -> str:
+    """Why a client that shows a certificate with these names, or none, is not let in; empty if it is."""
+    validation = chain.tls.common.validation_context if chain.tls is not None else None
+    if chain.tls is None or validation is None or not validation.trust_domains:
+        return ""
+    if not peer_names:
+        required = chain.tls.require_client_certificate
+        return "mutual TLS alone is taken, and no certificate is shown (--as)" if required else ""
+    if any(spiffe.parse(name).trust_domain in validation.trust_domains for name in peer_names):
+        return ""
+    return f"{', '.join(peer_names)} is of another trust domain"
+
+
+def _unknown(chain: FilterChain) -> str:
+    how = "plain text" if chain.tls is None else "TLS that asks for no certificate"
+    return f"the connection is {how}, by which nobody is known"
 
 
 class ChainExplainer:
