@@ -2,8 +2,8 @@
 
     python policies/demo.py [MESH]
 
-Each folder beside this file is a mesh; its `demo.toml` names the stand-ins, the proxies to run, and what to try. Ctrl-C
-ends all of it.
+Each folder beside this file is a mesh; its `demo.toml` names what is made first, the stand-ins, the proxies to run, and
+what to try. Ctrl-C ends all of it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from rich.table import Table
 from meshproxy.identity import SpiffeId, certificates, keys
 
 POLICIES = Path(__file__).parent
+ROOT = POLICIES.parent
 _FIRST_ADMIN_PORT = 15000
 _READY_S = 10.0
 
@@ -45,9 +46,11 @@ def main() -> None:
     demo = tomllib.loads((POLICIES / mesh / "demo.toml").read_text())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        for step in demo.get("prepare", ()):
+            _prepare(**step)
         with ExitStack() as started:
             for backend in demo["backends"]:
-                started.enter_context(_backend(backend["name"], backend["port"]))
+                started.enter_context(_backend(**backend))
             if "certificates" in demo:
                 files = started.enter_context(tempfile.TemporaryDirectory(prefix="meshproxy-demo-"))
                 write_certificates(demo["certificates"], Path(files))
@@ -93,14 +96,31 @@ def _command(mesh: str, number: int, words: list[str]) -> list[str]:
     return ["meshproxy", subcommand, "-f", f"policies/{mesh}", *options, "--admin", _admin(number)]
 
 
+def _prepare(command: list[str], to: str = "", unless: str = "") -> None:
+    """Have a command of meshproxy make what a demo needs, `unless` the file is there; its output goes `to` a file."""
+    if unless and (ROOT / unless).exists():
+        return
+    done = subprocess.run([sys.executable, "-m", "meshproxy", *command], cwd=ROOT, stdout=subprocess.PIPE)
+    if done.returncode:
+        _fail(f"meshproxy {command[0]} {command[1]} failed; what it said stands above")
+    if to:
+        (ROOT / to).write_bytes(done.stdout)
+
+
 class Backend(ThreadingHTTPServer):
-    """A stand-in for a service: answers every request with what it received. A context manager."""
+    """A stand-in for a service. A context manager.
+
+    It answers every request with what it received, or with what is in `file`; 403 if it `wants` a header that is not
+    there.
+    """
 
     daemon_threads = True
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, file: str = "", wants: str = "") -> None:
         super().__init__(("127.0.0.1", port), _Echo)
         self.name = name
+        self.file = ROOT / file if file else None
+        self.wants = wants
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that leaves early is nothing to tell of."""
@@ -123,7 +143,12 @@ class _Echo(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = "".join(f"    {name}: {value}\n" for name, value in self.headers.items())
         body = f"{self.server.name} received\n  {self.command} {self.path}\n{headers}".encode()
-        self.send_response(200)
+        status = 200
+        if self.server.wants and self.server.wants not in self.headers:
+            status, body = 403, f"{self.server.name}: no {self.server.wants}, no entry\n".encode()
+        elif self.server.file is not None:
+            body = self.server.file.read_bytes()
+        self.send_response(status)
         self.send_header("content-type", "text/plain")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -136,9 +161,9 @@ class _Echo(BaseHTTPRequestHandler):
         """The gateway's access log tells enough."""
 
 
-def _backend(name: str, port: int) -> Backend:
+def _backend(name: str, port: int, **more: str) -> Backend:
     try:
-        return Backend(name, port)
+        return Backend(name, port, **more)
     except OSError as error:
         _fail(f"the stand-in {name!r} cannot listen on 127.0.0.1:{port}: {error.strerror}")
 
@@ -146,7 +171,7 @@ def _backend(name: str, port: int) -> Backend:
 @contextmanager
 def _proxy(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """A proxy as a process, drained in the end. In a session of its own: Ctrl-C reaches it through us, once."""
-    process = subprocess.Popen([sys.executable, "-m", *command], cwd=POLICIES.parent, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, start_new_session=True)
     try:
         yield process
     finally:
