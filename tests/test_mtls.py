@@ -101,8 +101,9 @@ async def answering(connection: Peer) -> None:
     """An app that answers each request, for as long as somebody asks."""
     with suppress(EOFError):
         while True:
-            await connection.message()
-            await connection.send(OK)
+            with suppress(trio.TooSlowError):  # nobody has to ask all the time
+                await connection.message()
+                await connection.send(OK)
 
 
 @asynccontextmanager
@@ -347,8 +348,8 @@ async def test_conditions_on_who_calls(authority: Authority, condition: str, sta
         assert (await both.call()).status == status
 
 
-HURRY = 1e6
-"""A day in 86 ms."""
+HURRY = 6e5
+"""A day in 0.14 s."""
 
 
 class Hurried:

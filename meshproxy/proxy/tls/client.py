@@ -60,12 +60,12 @@ class UpstreamTls:
     @classmethod
     def of(cls, config: UpstreamTlsContext, secrets: Secrets, where: str) -> UpstreamTls:
         """With what a proxy's secrets stand for. Raises `Unusable`: OpenSSL refuses it."""
-        from .contexts import Current, client_context  # bring cryptography, for which plain clusters need not wait
+        from .contexts import shared_client_contexts  # brings cryptography, for which plain clusters need not wait
 
         common = config.common
         trusted = common.validation_context.trusted_ca if common.validation_context is not None else None
         try:
-            contexts = Current(partial(client_context, common, secrets), secrets, common, where)
+            contexts = shared_client_contexts(common, secrets, where)
         except (OSError, ValueError) as error:
             raise Unusable(f"{where}: its settings of TLS are of no use to OpenSSL: {error}") from error
         return cls(config, contexts, where, None if trusted is None else partial(secrets.authorities, trusted))

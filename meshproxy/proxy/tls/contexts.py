@@ -11,6 +11,8 @@ import ssl
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -18,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from ...identity import certificates, revocation
 from ...identity.credentials import Credentials, Issued, show_in
 from ...identity.material import Authorities, KeyPair
-from ...snapshot import CommonTlsContext, DownstreamTlsContext
+from ...snapshot import CertificateValidationContext, CommonTlsContext, DownstreamTlsContext
 from .secrets import MissingSecret, Secrets
 
 _log = logging.getLogger(__name__)
@@ -130,6 +132,23 @@ def _note_server_name(connection: ssl.SSLObject, name: str | None, _: ssl.SSLCon
 def asked_for(connection: ssl.SSLObject) -> str:
     """The server that a client has asked for (SNI), in lower case; empty when it has not said."""
     return connection.server_name if isinstance(connection, _ServerSide) else ""
+
+
+def shared_client_contexts(common: CommonTlsContext, secrets: Secrets, where: str) -> Callable[[], ssl.SSLContext]:
+    """The contexts of a client, shared by all whose connections differ in nothing that OpenSSL is told.
+
+    A sidecar calls each service by the same certificate, and expects another name of each. To make a context takes
+    milliseconds: a thousand of them, at each renewal, would have requests wait for seconds.
+    """
+    validation = common.validation_context
+    if validation is not None:
+        validation = CertificateValidationContext(validation.trusted_ca)
+    alike = replace(common, validation_context=validation)
+    found = secrets.clients.get(alike)
+    if found is None:
+        made = Current(partial(client_context, alike, secrets), secrets, alike, where)
+        found = secrets.clients[alike] = made
+    return found
 
 
 def secret_names(common: CommonTlsContext) -> tuple[str, ...]:

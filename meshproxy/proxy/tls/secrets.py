@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -26,6 +27,7 @@ from ...identity.material import Authorities, KeyPair
 from ...snapshot import (
     WORKLOAD_CERTIFICATE,
     WORKLOAD_ROOTS,
+    CommonTlsContext,
     Secret,
     TlsCertificate,
     TrustedCa,
@@ -106,6 +108,8 @@ class Secrets:
 
     def __init__(self, secrets: Iterable[Secret] = (), now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Raises `Unusable`: what one of them stands for cannot be used. The text says which, where and why."""
+        self.clients: dict[CommonTlsContext, Callable[[], ssl.SSLContext]] = {}
+        """What is made of them for connections to endpoints, which many clusters have in common."""
         self._now = now
         self._secrets = {secret.name: RunningSecret(secret) for secret in secrets}
         for secret in self:
