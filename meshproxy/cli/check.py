@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from ..mesh import gateway_snapshot
+from ..mesh import gateway_snapshot, secrets_of_rules
 from ..resources import Note, Problem
 from .configuration import EXIT_PROBLEMS, Configuration, count, files_root_option, namespace_option, read, rooted
 
@@ -42,8 +43,11 @@ def check(paths: tuple[str, ...], as_json: bool, namespace: str, files_root: Pat
 def _material(
     configuration: Configuration, namespace: str, files_root: Path | None
 ) -> tuple[list[Problem], list[Note]]:
-    """What is to be said of the key material of a gateway that runs all Gateways."""
-    snapshot = rooted(gateway_snapshot(configuration.mesh, namespace=namespace), files_root)
+    """What is to be said of the key material of a gateway that runs all Gateways, and of all DestinationRules."""
+    mesh = configuration.mesh
+    snapshot = gateway_snapshot(mesh, namespace=namespace)
+    secrets = {secret.name: secret for secret in (*secrets_of_rules(mesh, namespace), *snapshot.secrets)}
+    snapshot = rooted(replace(snapshot, secrets=tuple(secrets.values())), files_root)
     if not snapshot.secrets:
         return [], []
     from .material import material_findings  # what reads certificates takes its time to load

@@ -19,7 +19,7 @@ the module says so; a snapshot depends on the resources alone and not on their o
 through an index.
 """
 
-from .analysis import analyse, remarks, sidecar_notes, sidecar_problems
+from .analysis import analyse, remarks, secrets_of_rules, sidecar_notes, sidecar_problems
 from .gateway import gateway_ports, gateway_snapshot
 from .http_options import HttpOptions
 from .mesh import Mesh, build_mesh
@@ -42,6 +42,7 @@ __all__ = [
     "gateway_snapshot",
     "needs_of_identity",
     "remarks",
+    "secrets_of_rules",
     "service_account_of",
     "sidecar_notes",
     "sidecar_problems",

@@ -31,6 +31,7 @@ from ..snapshot import (
     FileSource,
     HealthCheck,
     HttpProbe,
+    Origin,
     Secret,
     SystemRoots,
     TlsCertificate,
@@ -79,8 +80,7 @@ def upstream_tls(
         names = settings.subject_alt_names or expected_names(service, trust)
         context = istio_mutual(service, port, subset, names, settings.sni or "", trust)
         return UpstreamTls(context)  # whoever shows an identity has the secrets for it
-    certificates = [_certificate(settings, credentials)] if mode == "MUTUAL" else []
-    roots = [] if settings.insecure_skip_verify else [_roots(settings, credentials)]
+    certificates, roots = _references(settings, credentials)
     names = settings.subject_alt_names
     if not names and not service.kubernetes:
         names = expected_names(service, trust)
@@ -94,8 +94,14 @@ def upstream_tls(
         auto_host_sni=not settings.sni,
         auto_sni_san_validation=not (settings.sni or settings.subject_alt_names or settings.insecure_skip_verify),
     )
-    given = [secret for _, secret in (*certificates, *roots) if secret is not None]
-    return UpstreamTls(context, tuple(replace(one, origin=one.origin or placed.origin) for one in given))
+    return UpstreamTls(context, key_material(settings, credentials, placed.origin))
+
+
+def key_material(settings: ClientTLSSettings, credentials: Credentials | None, origin: Origin) -> tuple[Secret, ...]:
+    """The key material that settings refer to, as far as a proxy with these credentials has it."""
+    certificates, roots = _references(settings, credentials)
+    given = (secret for _, secret in (*certificates, *roots) if secret is not None)
+    return tuple(replace(one, origin=one.origin or origin) for one in given)
 
 
 def istio_mutual(
@@ -154,6 +160,13 @@ class _Named(NamedTuple):
 
     name: str
     secret: Secret | None
+
+
+def _references(settings: ClientTLSSettings, credentials: Credentials | None) -> tuple[list[_Named], list[_Named]]:
+    """The certificate to show and the authorities to trust: at most one each."""
+    shown = [_certificate(settings, credentials)] if settings.mode == "MUTUAL" else []
+    verified = settings.mode in ("SIMPLE", "MUTUAL") and not settings.insecure_skip_verify
+    return shown, [_roots(settings, credentials)] if verified else []
 
 
 def _certificate(settings: ClientTLSSettings, credentials: Credentials | None) -> _Named:

@@ -129,6 +129,40 @@ def test_check_notes_what_it_cannot_look_at_and_what_has_expired(tmp_path: Path)
     assert "the certificate for a.test has expired" in result.stderr
 
 
+RULE = """\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: far, namespace: app}
+spec:
+  host: far.example.com
+  workloadSelector: {matchLabels: {app: web}}
+  trafficPolicy:
+    tls: {mode: MUTUAL, clientCertificate: DIR/tls.crt, privateKey: DIR/tls.key, caCertificates: DIR/absent}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: far, namespace: app}
+spec:
+  hosts: [far.example.com]
+  ports: [{number: 443, name: http, protocol: HTTP}]
+  resolution: DNS
+"""
+
+
+def test_check_looks_at_key_material_that_only_sidecars_use(tmp_path: Path) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text(RULE.replace("DIR", str(tmp_path)))
+    CA.issue("web.test").write(tmp_path)
+    result = meshproxy("check", file)
+    assert result.returncode == 0
+    assert f"{tmp_path}/absent is not on this machine, so that it was not looked at" in result.stderr
+    Pair(CA.issue("web.test").chain, CA.issue("web.test").key).write(tmp_path)
+    result = meshproxy("check", file)
+    assert result.returncode == 1
+    assert f"the key {tmp_path}/tls.key does not fit the certificate {tmp_path}/tls.crt" in result.stdout
+    assert "rule.yaml:8" in result.stdout
+
+
 def test_explain_finds_the_filter_chain_for_the_host(tmp_path: Path) -> None:
     file = mesh(tmp_path, CA.issue("a.test"))
     assert "x-forwarded-proto: https" in meshproxy("explain", "-f", file, "GET", "https://a.test/").stdout

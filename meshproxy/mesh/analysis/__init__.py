@@ -42,8 +42,9 @@ from . import (
 )
 from .scope import Scope
 from .sidecars import sidecar_notes, sidecar_problems
+from .upstream_tls import secrets_of_rules
 
-__all__ = ["CHECKS", "Check", "analyse", "remarks", "sidecar_notes", "sidecar_problems"]
+__all__ = ["CHECKS", "Check", "analyse", "remarks", "secrets_of_rules", "sidecar_notes", "sidecar_problems"]
 
 Check = Callable[[Scope], Iterator[Problem]]
 

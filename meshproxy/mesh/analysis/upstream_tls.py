@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ... import snapshot
 from ...resources import (
     ClientTLSSettings,
     DestinationRule,
@@ -11,11 +12,13 @@ from ...resources import (
     PortTrafficPolicy,
     Secret,
     TrafficPolicy,
+    format_path,
 )
 from ...resources.problems import Path, Problem
 from ..credentials import Credentials, NoCredential
 from ..destination_rules import selector_of
 from ..mesh import Mesh
+from ..upstream_tls import key_material
 from .scope import Scope
 
 
@@ -41,6 +44,19 @@ def _reason(credentials: Credentials, settings: ClientTLSSettings) -> str | None
     except NoCredential as error:
         return str(error)
     return None
+
+
+def secrets_of_rules(mesh: Mesh, namespace: str) -> tuple[snapshot.Secret, ...]:
+    """The key material of every DestinationRule, whichever proxies it is for; `namespace` is the gateway's."""
+    named: dict[str, snapshot.Secret] = {}
+    for rule in mesh.of(DestinationRule):
+        given = Credentials.of(mesh.of(Secret), namespace if selector_of(rule) is None else rule.namespace)
+        for path, settings in tls_settings(rule.spec):
+            position = rule.position(*path)
+            origin = snapshot.Origin(position.file, position.line, rule.id, format_path(path))
+            for secret in key_material(settings, given, origin):
+                named.setdefault(secret.name, secret)
+    return tuple(named.values())
 
 
 def unverified_names(mesh: Mesh) -> Iterator[Note]:
