@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshproxy.identity import (
@@ -23,6 +24,7 @@ from meshproxy.identity import (
     client,
     keys,
     spiffe,
+    workload,
 )
 from meshproxy.identity.authority import create
 from meshproxy.identity.credentials import show_in
@@ -34,7 +36,7 @@ from tests.test_policies import free_port
 
 from .identity.support import leaf_certificate
 from .mesh.support import mesh_of, problems_of
-from .proxy.support import GET, LOCALHOST, OK, Answer, Backend, Gateway, Peer, _Lines, backend
+from .proxy.support import GET, LOCALHOST, OK, Answer, Backend, Gateway, Peer, _Lines, backend, until
 
 DOCS = (Path(__file__).parents[1] / "docs" / "mtls.md").read_text()
 WEB, SHOP, OTHER = (spiffe.parse(f"spiffe://cluster.local/ns/default/sa/{name}") for name in ("web", "shop", "other"))
@@ -401,3 +403,69 @@ async def test_no_request_is_lost_through_a_hundred_rotations(
     assert set(statuses) == {200}
     assert len(statuses) > 50
     assert len(shown) > 10  # clients' certificates that were met
+
+
+def looking(authority: Authority, id: SpiffeId, ca: client.Obtain | None = None) -> WorkloadIdentity:
+    """An identity that hears of what its CA trusts and has revoked."""
+
+    async def trusted() -> Issued:
+        return authority.trusted()
+
+    sign = ca or signing(authority, id)
+    clock = ca.clock if isinstance(ca, Hurried) else now
+    return WorkloadIdentity(sign, id, clock=clock, chance=lambda: 0.5, trusted=trusted)
+
+
+async def test_a_certificate_that_is_revoked_is_refused_while_the_proxy_runs(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workload, "_LOOK_S", 0.01)
+    stolen, good = held(authority, WEB), held(authority, WEB)
+    async with pair(ACCEPTED, web=identity(authority, WEB), shop=(shop := looking(authority, SHOP))) as both:
+        assert b" 200 " in await secure_exchange(both.at(9301), client_context(stolen))
+
+        authority.revoke(stolen.issued.leaf, now())
+        await until(lambda: any(map(len, _lists(shop))))
+
+        assert await secure_exchange(both.at(9301), client_context(stolen)) == b""
+        assert b" 200 " in await secure_exchange(both.at(9301), client_context(good))
+
+
+def _lists(one: WorkloadIdentity) -> tuple[x509.CertificateRevocationList, ...]:
+    assert one.current is not None
+    return one.current.issued.crls
+
+
+async def test_a_root_is_replaced_and_no_request_is_lost(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "_LOOK_S", 0.01)
+    monkeypatch.setattr(client, "_MAX_SLEEP_S", 0.005)
+    cas = [Hurried(authority, id) for id in (WEB, SHOP)]
+    web, shop = (looking(authority, id, ca) for id, ca in zip((WEB, SHOP), cas, strict=True))
+    statuses: list[int] = []
+    async with pair(ACCEPTED, ONE_BY_ONE, web=web, shop=shop) as both, trio.open_nursery() as nursery:
+
+        async def load() -> None:
+            asking = await both.web.client(to=both.web.worker.addresses["127.0.0.1_0"])
+            while True:
+                statuses.append((await asking.request(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n")).status)
+
+        def signers() -> set[bytes]:
+            return {one.current.issued.chain[1].public_bytes(Encoding.DER) for one in (web, shop) if one.current}
+
+        async def renewed() -> None:
+            before = [ca.signed for ca in cas]
+            await until(lambda: all(ca.signed > last + 1 for ca, last in zip(cas, before, strict=True)))
+
+        nursery.start_soon(load)
+        old = signers()
+        authority.rotate_root(now())
+        await renewed()
+        authority.finish_rotation(now(), force=True)
+        await renewed()
+        count = len(statuses)
+        await until(lambda: len(statuses) > count + 5)
+        nursery.cancel_scope.cancel()
+
+    assert set(statuses) == {200}
+    assert not signers() & old
+    assert all(one.current is not None and len(one.current.issued.roots) == 1 for one in (web, shop))

@@ -20,6 +20,7 @@ from meshproxy.proxy.http.connection_manager import ConnectionManager
 from meshproxy.proxy.http.departures import Departures
 from meshproxy.proxy.http.failures import Failure
 from meshproxy.proxy.http.message import Request, Response
+from meshproxy.proxy.tls.server import principal_names
 from meshproxy.snapshot import ClientCertDetails, ForwardClientCert, HttpConnectionManager, RouteConfiguration
 
 from ..identity.support import needs_openssl, openssl
@@ -187,3 +188,8 @@ def test_no_name_gets_out_of_its_quotes(value: str) -> None:
     assert written.isascii()
     assert written.isprintable()
     assert '"' not in written.replace("\\\\", "").replace('\\"', "")
+
+
+def test_a_certificate_without_names_is_known_by_its_subject_in_the_same_words() -> None:
+    assert principal_names(certificate(NAMES[1])) == (rfc2253(NAMES[1]).encode(),)
+    assert principal_names(certificate(NAMES[1], x509.DNSName("a.test"))) == (b"a.test",)

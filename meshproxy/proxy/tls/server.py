@@ -23,7 +23,7 @@ from ...identity.errors import NotVerified
 from ...identity.peers import Peers
 from ...snapshot import CertificateValidationContext, ClientCertDetails, DownstreamTlsContext
 from ...telemetry.metrics import TlsStats
-from ..http.client_cert import client_cert_element
+from ..http.client_cert import client_cert_element, rfc2253
 from ..transport import LOST, Transport
 from .contexts import Current, asked_for, secret_names, server_context
 from .names import alternative_names, meets
@@ -197,7 +197,7 @@ def principal_names(certificate: x509.Certificate) -> tuple[bytes, ...]:
     """What rules call the owner of a certificate: its URIs, else its DNS names, else its subject (Envoy's
     `principal_name`)."""
     found = uris(certificate) or _names(certificate, x509.DNSName)
-    return tuple(name.encode() for name in found or (certificate.subject.rfc4514_string(),))
+    return tuple(name.encode() for name in found or (rfc2253(certificate.subject),))
 
 
 def _names(
