@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshproxy.mesh.analysis import providers as providers_analysis
 from meshproxy.snapshot import (
     BufferSettings,
     Exact,
@@ -181,6 +182,12 @@ data: {mesh: ''}
 """
     [problem] = problems(providers(SERVICE), other)
     assert "a second configuration of the mesh" in problem
+
+
+def test_a_mesh_of_one_provider_or_none_is_not_searched_for_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers_analysis, "_targets", lambda scope: pytest.fail("each workload was looked at"))
+    assert problems(APP) == []
+    assert problems(providers(SERVICE), custom("p"), custom("q"), APP) == []
 
 
 def test_different_proxies_may_ask_different_providers() -> None:

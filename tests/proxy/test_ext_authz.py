@@ -24,6 +24,7 @@ from meshproxy.snapshot import (
     JwtAuthentication,
     JwtProvider,
     LocalJwks,
+    Prefix,
     Rbac,
     RbacFilter,
     RbacPolicy,
@@ -282,6 +283,15 @@ async def test_no_answer_changes_how_a_message_is_delimited() -> None:
         assert b"content-length: 5\r\n" in server.received[0]
         assert server.received[0].count(b"content-length") == 1
         assert b"h2c" not in server.received[0]
+
+
+async def test_no_client_says_what_only_the_proxy_tells() -> None:
+    own = (b"X-Envoy-Auth-Partial-Body: false", b"X-Envoy-Internal: false", b"X-Envoy-Expected-Rq-Timeout-Ms: 1")
+    lines = b"\r\n".join((*own, b"X-A: b", b""))
+    async with asking(allowed_headers=(Prefix("x-"),), http={"use_remote_address": False}) as (proxy, _, judge):
+        await proxy.exchange(GET.replace(b"\r\n\r\n", b"\r\n" + lines + b"\r\n"))
+        told = [line for line in judge.received[0].split(b"\r\n") if line.startswith((b"x-envoy", b"x-a"))]
+        assert told == [b"x-a: b", b"x-envoy-internal: true", b"x-envoy-expected-rq-timeout-ms: 600000"]
 
 
 async def test_a_body_is_shown_and_still_arrives_whole() -> None:

@@ -73,6 +73,8 @@ def unknown_providers(scope: Scope) -> Iterator[Problem]:
 
 def several_providers(scope: Scope) -> Iterator[Problem]:
     """Policies of different providers that hold for one proxy."""
+    if len({provider_name(policy) for policy in _policies(scope)}) < 2:
+        return
     for who, target in _targets(scope):
         first, *others = [one for one in target.policies(_policies(scope))] or (None,)
         for other in others:

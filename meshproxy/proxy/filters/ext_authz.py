@@ -105,7 +105,7 @@ class _Question:
         # Several fields of one name are one here, as in Envoy.
         told: dict[bytes, bytes] = {}
         for name, value in request.headers:
-            if name not in _FRAMING and (name == b"authorization" or self._goes(name)):
+            if name not in _NOT_ASKED and (name == b"authorization" or self._goes(name)):
                 told[name] = b"%b,%b" % (told[name], value) if name in told else value
         told[b"content-length"] = b"%d" % len(body)
         if partial is not None:
@@ -153,6 +153,8 @@ class _Answers:
 _PARTIAL = b"x-envoy-auth-partial-body"
 _TO_REMOVE = b"x-envoy-auth-headers-to-remove"
 _FRAMING = frozenset((b"connection", b"content-length", b"transfer-encoding", b"upgrade"))
+# Only we say these of a question.
+_NOT_ASKED = _FRAMING | {_PARTIAL, b"x-envoy-internal", b"x-envoy-expected-rq-timeout-ms"}
 _NOT_FOR_CLIENTS = _FRAMING | {_TO_REMOVE}
 _ALWAYS_FOR_CLIENTS = frozenset((b"location", b"www-authenticate"))
 
