@@ -44,7 +44,7 @@ from .tls.client import UpstreamTls
 from .tls.secrets import Secrets
 from .transport import BACKLOG, Transport, bind, listen
 from .upstream.cluster import Cluster
-from .upstream.dns import NameResolver, Threads
+from .upstream.dns import NameResolver, use_own_threads
 from .upstream.forward_proxy import ForwardProxy
 from .upstream.health import HealthChecker
 from .upstream.retries import retrying
@@ -139,7 +139,7 @@ class Worker:
         admin: socket.socket | None,
         task_status: trio.TaskStatus[None],
     ) -> None:
-        trio.socket.set_custom_hostname_resolver(Threads())
+        use_own_threads()
         async with trio.open_nursery() as background:
             self._start_background(background, admin)
             if self._identity is None or await self._identified(self._identity, background):

@@ -97,6 +97,19 @@ async def test_names_whose_servers_do_not_answer_leave_threads_to_the_rest(
         answered.set()
 
 
+async def test_who_looks_names_up_already_goes_on_doing_so() -> None:
+    class Known(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, *_: object) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", 80))]
+
+        async def getnameinfo(self, *_: object) -> Any:
+            raise NotImplementedError
+
+    trio.socket.set_custom_hostname_resolver(Known())
+    async with gateway(snapshot(named(Endpoint(SocketAddress("a", 80))))) as proxy:
+        assert hosts(proxy) == ["127.0.0.9:80"]
+
+
 async def test_a_cluster_has_a_host_for_each_address_of_each_name(monkeypatch: pytest.MonkeyPatch) -> None:
     Names(monkeypatch, a=["127.0.0.2", "127.0.0.1"], b=["127.0.0.3", "127.0.0.1"])
     config = named(Endpoint(SocketAddress("a", 80), 2), Endpoint(SocketAddress("b", 80)), Endpoint(Pipe("/x")))

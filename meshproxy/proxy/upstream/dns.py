@@ -53,6 +53,13 @@ class Threads(trio.abc.HostnameResolver):
         return await trio.to_thread.run_sync(socket.getnameinfo, sockaddr, flags, limiter=self._limiter)
 
 
+def use_own_threads() -> None:
+    """Have all names of this trio run looked up by `Threads`, unless somebody else looks them up."""
+    before = trio.socket.set_custom_hostname_resolver(Threads())
+    if before is not None:
+        trio.socket.set_custom_hostname_resolver(before)
+
+
 class NameResolver:
     """Resolves one cluster's names, again and again."""
 
