@@ -382,6 +382,23 @@ async def test_a_connection_that_is_closed_lets_another_host_open_one(attempts: 
     assert list(requests.active) == [1, 2]
 
 
+async def test_a_host_whose_last_connection_is_closed_opens_another_before_others_open_more(
+    attempts: Attempts, requests: Requests
+) -> None:
+    limits = breakers(connections=2)
+    one, other = host_of(limits, 1), host_of(limits, 2)
+    for number, host in enumerate((one, other)):
+        await requests.send(number, host)
+        await attempts.succeed()
+    for number, host in ((2, other), (3, one)):
+        await requests.send(number, host)
+
+    await requests.answer(0, reusable=False)
+    await attempts.succeed()
+
+    assert (list(requests.active), limits.connections.active) == ([1, 3], 2)
+
+
 async def test_idle_connections_that_the_host_has_closed_are_not_counted(
     attempts: Attempts, requests: Requests
 ) -> None:

@@ -42,7 +42,7 @@ def test_the_destination_is_what_the_authority_names(authority: bytes, host: str
     assert destination_of(authority) == SocketAddress(host, port)
 
 
-@pytest.mark.parametrize("authority", [b"", b":80", b"a:b", b"a:65536", b"a:-1", b"[]:80"])
+@pytest.mark.parametrize("authority", [b"", b":80", b"a:b", b"a:65536", b"a:-1", b"[]:80", b"a:" + b"1" * 5000])
 def test_an_authority_that_names_nothing_is_refused(authority: bytes) -> None:
     with pytest.raises(Failure) as failure:
         destination_of(authority)

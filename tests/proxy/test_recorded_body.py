@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
 import trio
 
 from meshproxy.proxy import splice
+from meshproxy.proxy.http.message import Headers
+from meshproxy.proxy.splice import Sink
+from meshproxy.proxy.upstream.recorded_body import recorded
 
 from .support import OK, Peer, Script, answers_and_closes, backend, gateway, until
 from .test_retries import NO, hangs, in_turn, resets, routed
@@ -124,6 +127,57 @@ async def test_what_comes_for_a_try_that_has_failed_is_not_lost_to_the_last(firs
             await client.read_until(b"lf")
 
     assert b"".join(received) == BODY
+
+
+class Trickle:
+    """A body that comes as the test says."""
+
+    length = None
+    finished = False
+
+    def __init__(self) -> None:
+        self.trailers: Headers = []
+        self.say, self._said = trio.open_memory_channel[bytes](1)
+
+    async def receive(self) -> bytes:
+        piece = await self._said.receive()
+        self.finished = not piece
+        return piece
+
+    async def splice_to(self, sink: Sink, sent: Callable[[int], None]) -> None: ...
+
+    def receive_nowait(self) -> bytes:
+        return b""
+
+    def close(self) -> None: ...
+
+
+async def test_what_comes_for_a_try_that_has_failed_is_kept_though_there_is_no_room_for_it() -> None:
+    source = Trickle()
+    failed = recorded(source, 10, lambda: None)
+    source.say.send_nowait(b"12345678")
+    await failed.receive()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(failed.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        another = failed.again()
+        source.say.send_nowait(b"90abc")
+
+    source.say.send_nowait(b"")
+    assert [await another.receive() for _ in range(3)] == [b"12345678", b"90abc", b""]
+
+
+async def test_what_comes_for_a_try_that_has_failed_is_not_kept_when_there_is_no_other() -> None:
+    source = Trickle()
+    failed = recorded(source, 10, lambda: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(failed.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        failed.again().settle(answered=False)
+        source.say.send_nowait(b"hello")
+
+    assert not failed._record.pieces
 
 
 async def test_several_tries_wait_for_the_rest_of_a_body() -> None:

@@ -446,6 +446,26 @@ async def test_a_hanging_backend_is_given_up(mock_clock: trio.testing.MockClock)
     assert (line.flags, line.details, told.timeouts) == ("UT", "response_timeout", 1)
 
 
+async def test_a_try_whose_time_is_over_on_a_connection_that_was_used_before_is_over(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async def answers_once(connection: Peer) -> None:
+        await connection.message()
+        await connection.send(OK)
+        await connection.ended()
+
+    async with backend(answers_once) as server, gateway(routed(server, policy=None, timeout_s=3.0)) as proxy:
+        client = await proxy.client()
+        assert (await client.request(GET)).status == 200
+        await client.send(GET)
+        await until(lambda: server.received[0].count(b"GET") == 2)
+        mock_clock.jump(3.1)
+        answer = await client.response()
+
+    assert answer.status == 504
+    assert len(server.connections) == 1
+
+
 async def test_time_is_counted_from_the_end_of_the_request(mock_clock: trio.testing.MockClock) -> None:
     async with backend(hangs) as server, gateway(routed(server, policy=None, timeout_s=3.0)) as proxy:
         client = await proxy.client()

@@ -391,3 +391,17 @@ def test_a_pipe_that_holds_something_is_closed_and_an_empty_one_kept() -> None:
         assert splice._idle == [ended]
     splice.close_idle()
     assert not splice._idle
+
+
+def test_what_has_no_room_in_a_second_pipe_is_not_kept_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (splice._works() and splice._keeps()):
+        pytest.skip("this system cannot keep what it splices")
+    splice.close_idle()
+    source, sink = socket.socketpair()
+    with source, sink, splice.Pipe() as pipe:
+        sink.send(bytes(50_000))
+        pipe.fill(source.fileno(), 50_000)
+        monkeypatch.setattr(splice, "_CAPACITY", 4096)
+        assert pipe.kept() is None
+        assert pipe.read() == bytes(50_000)
+    assert not splice._keeping

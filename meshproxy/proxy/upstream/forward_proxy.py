@@ -29,6 +29,7 @@ from .retry_rules import RetryLimit
 from .tries import Tries
 
 _DEFAULT_PORT = 80
+_MAX_DIGITS = 20  # of a port, with zeros before it: Python makes no number of thousands
 _MAX_DESTINATIONS = 1024
 _FRESH_S = 60.0
 
@@ -146,6 +147,6 @@ def destination_of(authority: bytes) -> SocketAddress:
     if not colon or text.endswith("]"):
         host, port = text, ""
     host = host.strip("[]").lower()
-    if not host or (port and not port.isdigit()) or (port and int(port) > 65535):
+    if not host or (port and not (port.isdigit() and len(port) <= _MAX_DIGITS and int(port) <= 65535)):
         raise Failure(INVALID_AUTHORITY)
     return SocketAddress(host, int(port) if port else _DEFAULT_PORT)
