@@ -16,8 +16,8 @@ import re
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -314,6 +314,19 @@ def _listening(bind: Address) -> trio.socket.SocketType:
 def _address_of(listening: trio.socket.SocketType) -> Address:
     name = listening.getsockname()
     return Pipe(name) if isinstance(name, str) else SocketAddress(*name[:2])
+
+
+@contextmanager
+def unreachable() -> Iterator[SocketAddress]:
+    """An address where connecting takes for ever: with a full backlog the kernel answers no further SYN."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = SocketAddress(*full.getsockname()[:2])
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex((address.host, address.port))
+        yield address
 
 
 def unused_address() -> SocketAddress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable
 from fcntl import ioctl
@@ -13,9 +12,23 @@ import trio
 import trio.testing
 
 from meshproxy.proxy.http.http1_server import Http1ServerConnection
-from meshproxy.snapshot import CircuitBreakers, SocketAddress
+from meshproxy.snapshot import CircuitBreakers
 
-from .support import CLUSTER, GET, OK, Client, Peer, Script, backend, cluster, gateway, silent, snapshot, until
+from .support import (
+    CLUSTER,
+    GET,
+    OK,
+    Client,
+    Peer,
+    Script,
+    backend,
+    cluster,
+    gateway,
+    silent,
+    snapshot,
+    unreachable,
+    until,
+)
 
 UPLOAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhe"
 CHUNKED_UPLOAD = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n"
@@ -203,13 +216,7 @@ async def test_a_client_that_leaves_in_a_pause_of_the_response_is_noticed() -> N
 
 
 async def test_a_client_that_leaves_before_its_upstream_is_connected_gives_its_slot_back() -> None:
-    # A full backlog: the kernel answers no further SYN.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        address = SocketAddress(*full.getsockname()[:2])
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex((address.host, address.port))
+    with unreachable() as address:
         async with gateway(snapshot(cluster(address))) as proxy:
             for sent in (GET, UPLOAD, UPGRADE):
                 client = await proxy.client()
@@ -218,8 +225,6 @@ async def test_a_client_that_leaves_before_its_upstream_is_connected_gives_its_s
                 client.close()
                 await until(lambda: not proxy.hosts[0].active)
             assert {line[3:5] for line in await proxy.logged(3)} == {(0, "DC")}
-        for filler in fillers:
-            filler.close()
 
 
 async def test_a_client_that_leaves_during_interim_responses_is_no_fault_of_ours() -> None:

@@ -31,9 +31,11 @@ from .support import (
     gateway,
     silent,
     snapshot,
+    unreachable,
     until,
     unused_address,
 )
+from .test_retries import routed
 
 EXAMPLE = Path(__file__).parents[2] / "policies" / "istio-basics" / "istio-basics.yaml"
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
@@ -222,6 +224,32 @@ async def test_a_request_that_hangs_is_not_cut_by_the_ejection_of_its_host() -> 
         server.connections[0].send_now(OK)
         assert (await waiting.response()).status == 200
         server.connections[0].close()
+
+
+async def test_where_they_are_counted_apart_a_host_is_ejected_that_is_not_reached_in_time_and_none_that_only_hangs(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    settings = OutlierDetection(
+        consecutive_local_origin_failure=2, split_external_local_origin_errors=True, max_ejection_percent=100
+    )
+    found = []
+    async with backend(silent) as hanging:
+        with unreachable() as address:
+            for asked in (hanging, address):
+                config = routed(asked, policy=None, timeout_s=3.0, outlier_detection=settings)
+                async with gateway(config) as proxy:
+                    [host] = proxy.hosts
+                    for _ in range(2):
+                        client = await proxy.client()
+                        await client.send(GET)
+                        while not host.active:
+                            await trio.lowlevel.checkpoint()
+                        await trio.testing.wait_all_tasks_blocked(0.01)
+                        mock_clock.jump(3.1)
+                        assert (await client.response()).status == 504
+                    found.append(host.ejected)
+
+    assert found == [False, True]
 
 
 async def test_hosts_that_go_take_their_ejection_with_them() -> None:

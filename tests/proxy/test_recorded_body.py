@@ -132,7 +132,7 @@ async def test_what_comes_for_a_try_that_has_failed_is_not_lost_to_the_last(firs
 class Trickle:
     """A body that comes as the test says."""
 
-    length = None
+    length: int | None = None
     finished = False
 
     def __init__(self) -> None:

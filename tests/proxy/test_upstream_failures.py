@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 
 import pytest
 import trio
 import trio.testing
-
-from meshproxy.snapshot import SocketAddress
 
 from .support import (
     GET,
@@ -24,6 +21,7 @@ from .support import (
     gateway,
     snapshot,
     stable,
+    unreachable,
     until,
     unused_address,
 )
@@ -80,13 +78,7 @@ async def test_a_cluster_that_does_not_exist_is_503_NC() -> None:
 async def test_a_connection_that_is_not_established_in_time_is_503_UF(
     mock_clock: trio.testing.MockClock,
 ) -> None:
-    # A full backlog: the kernel answers no further SYN.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        address = SocketAddress(*full.getsockname()[:2])
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex((address.host, address.port))
+    with unreachable() as address:
         async with gateway(snapshot(cluster(address, connect_timeout_s=3.0))) as proxy:
             client = await proxy.client()
             await client.send(GET)
@@ -96,8 +88,6 @@ async def test_a_connection_that_is_not_established_in_time_is_503_UF(
             assert (answer.status, answer.body.decode()) == (503, RESET + "connection timeout")
             (line,) = await proxy.logged()
             assert (line.flags, line.details) == ("UF", BEFORE + "{connection_timeout}")
-        for filler in fillers:
-            filler.close()
 
 
 async def closes(connection: Peer) -> None:
