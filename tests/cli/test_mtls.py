@@ -162,3 +162,31 @@ def test_another_trust_domain_than_that_of_the_ca_is_refused(ca: Path, mesh: Pat
 
     assert run.returncode == 1
     assert f"{config}:4:21: the trust domain is 'other.test' here, and that of the CA is 'cluster.local'" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "message"),
+    [
+        ("expired", 1, "/ca/ca-cert.pem has expired on 2012-01-01; bring in a new one"),
+        ("encrypted", 2, "is encrypted: give its passphrase by --passphrase-file or in MESHPROXY_CA_PASSPHRASE"),
+        ("unreadable", 2, "cannot use the key"),
+        ("another's", 2, "does not fit the certificate"),
+    ],
+)
+def test_a_ca_of_no_use_says_what_and_where(tmp_path: Path, mesh: Path, what: str, code: int, message: str) -> None:
+    ca, other = tmp_path / "ca", tmp_path / "other"
+    made = datetime(2010, 1, 1, tzinfo=UTC) if what == "expired" else datetime.now(UTC)
+    secret = b"hush" if what == "encrypted" else None
+    create(ca, trust_domain="cluster.local", key_type="ecdsa", now=made, passphrase=secret)
+    create(other, trust_domain="cluster.local", key_type="ecdsa", now=made)
+    if what == "unreadable":
+        (ca / "ca-key.pem").write_text("no key")
+    elif what == "another's":
+        (ca / "ca-key.pem").write_bytes((other / "ca-key.pem").read_bytes())
+
+    run = meshproxy(*STRICT_SIDECAR, "-f", mesh, "--ca", ca)
+
+    assert run.returncode == code, run.stderr
+    assert message in run.stderr
+    assert run.stderr.startswith("meshproxy: no identity: ")
+    assert "Traceback" not in run.stderr
