@@ -2,7 +2,7 @@
 
 Nothing here verifies a signature; `jwks` does. What a token is, RFC 7515 (section 7.1) and RFC 7519 say. The words are
 Envoy's, which are what a client gets to read; and so is what makes a token ill-formed, only that names that stand twice
-in one object are refused too.
+in one object are refused too, and extensions that have to be understood (`crit`).
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Refusal(StrEnum):
     ALG_MISSING = "Jwt header [alg] field is required and must be a string"
     ALG_UNKNOWN = "Jwt header [alg] is not supported"
     KID = "Jwt header [kid] field is not a string"
+    CRIT = "Jwt header [crit] asks for what is not supported"
     PAYLOAD_BASE64 = "Jwt payload is an invalid Base64url encoded"
     PAYLOAD_JSON = "Jwt payload is an invalid JSON"
     ISS = "Jwt payload [iss] field is not a string"
@@ -125,6 +126,8 @@ def parse(text: bytes) -> Token:
     if algorithm not in ALGORITHMS:
         raise TokenRefused(Refusal.ALG_UNKNOWN)
     key_id = _text(header, "kid", Refusal.KID)
+    if "crit" in header:  # RFC 7515, section 4.1.11: whoever does not understand what it names must not believe it
+        raise TokenRefused(Refusal.CRIT)
     claims = _object(payload, Refusal.PAYLOAD_BASE64, Refusal.PAYLOAD_JSON)
     issuer = _text(claims, "iss", Refusal.ISS)
     _text(claims, "sub", Refusal.SUB)

@@ -748,10 +748,11 @@ DIFFERENCES = (
     ),
     Difference(
         "token-bounds",
-        "tokens longer than 16 KiB, or with an `iat` in the future",
+        "tokens longer than 16 KiB, with an `iat` in the future, or with `crit` in their header",
         "taken",
         "401",
-        "there is a bound whatever the issuer does; nobody has issued a token of tomorrow",
+        "there is a bound whatever the issuer does; nobody has issued a token of tomorrow; what `crit` names has to be "
+        "understood (RFC 7515, section 4.1.11)",
     ),
     Difference(
         "unenforced-policies",

@@ -84,6 +84,8 @@ def test_a_good_token_is_believed() -> None:
         pytest.param(raw({"alg": "RS256", "kid": "../../dev/null"}), Refusal.NO_KEY, id="kid is a path"),
         pytest.param(raw({"alg": "RS256", "kid": "' OR '1'='1"}), Refusal.NO_KEY, id="kid is SQL"),
         pytest.param(raw({"alg": "RS256", "kid": ["a"]}), Refusal.KID, id="kid is a list"),
+        pytest.param(raw({"alg": "RS256", "crit": ["b64"], "b64": False}), Refusal.CRIT, id="crit, not understood"),
+        pytest.param(raw({"alg": "RS256", "crit": []}), Refusal.CRIT, id="crit, empty"),
         pytest.param(RSA.sign({**CLAIMS, "exp": NOW - 61}).encode(), Refusal.EXPIRED, id="expired"),
         pytest.param(RSA.sign({**CLAIMS, "nbf": NOW + 61}).encode(), Refusal.NOT_YET, id="not yet valid"),
         pytest.param(RSA.sign({**CLAIMS, "iat": NOW + 61}).encode(), Refusal.NOT_YET, id="issued tomorrow"),

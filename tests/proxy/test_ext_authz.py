@@ -227,6 +227,16 @@ async def test_it_is_asked_before_tokens_and_policies_are_looked_at() -> None:
         assert judge.received[0].count(b"authorization: Bearer bad\r\n") == 2
 
 
+async def test_no_log_shows_a_token_of_what_is_denied_before_tokens_are_looked_at() -> None:
+    key = SigningKey.generate()
+    tokens = JwtAuthentication((JwtProvider("t", "me", LocalJwks(key.jwks())),))
+    async with asking(answers(NO), http={"jwt_authn": tokens}) as (proxy, _, judge):
+        await proxy.exchange(GET.replace(b" / ", b" /a?access_token=secret&b=c "))
+        [line] = await proxy.logged()
+        assert line.path == "/a?b=c"
+        assert judge.received[0].startswith(b"GET /a?access_token=secret&b=c ")
+
+
 async def test_what_it_says_takes_the_place_of_what_a_client_says() -> None:
     allowed = b"HTTP/1.1 200 OK\r\nx-user: alice\r\nx-other: b\r\ncontent-length: 0\r\n\r\n"
     async with asking(answers(allowed), allowed_upstream_headers=(Exact("x-user"),)) as (proxy, server, _):

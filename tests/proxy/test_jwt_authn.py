@@ -233,6 +233,14 @@ async def test_no_log_shows_a_token_of_the_query() -> None:
     assert gate.request.original_path == b"/a?x"
 
 
+async def test_no_log_shows_a_token_that_nobody_has_looked_at() -> None:
+    gate = Gate()
+    preflight = [(b"origin", b"https://a.example"), (b"access-control-request-method", b"PUT")]
+    request = made_request(f"/a?access_token={TOKEN}".encode(), method=b"OPTIONS", headers=preflight)
+    await gate.service(request)
+    assert (request.path, request.original_path) == (f"/a?access_token={TOKEN}".encode(), b"/a")
+
+
 class Issuer:
     """What is fetched from an issuer: `answer`, or an error."""
 

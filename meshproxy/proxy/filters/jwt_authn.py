@@ -44,6 +44,7 @@ def jwt_authn(
     """`service` for requests whose tokens are valid, with their claims. `now` is in seconds since the epoch."""
     providers = [_Provider(number, one, keys(one.jwks)) for number, one in enumerate(config.providers)]
     places = _Places(providers)
+    hide = hiding(config)
     written = frozenset(one for provider in providers for name in provider.written for one in _spellings(name))
 
     def attempt(found: Sequence[_Found], waited_for: Collection[Keys]) -> list[_Verified]:
@@ -68,7 +69,10 @@ def jwt_authn(
         if written and not written.isdisjoint(map(name_of, request.headers)):
             request.headers = remove_headers(request.headers, written)
         found = places.find(request)
-        if not found or _is_preflight(request):
+        if not found:
+            return service(request)
+        if _is_preflight(request):
+            hide(request)
             return service(request)
         try:
             verified = attempt(found, ())
@@ -99,6 +103,18 @@ class _KeysMissing(Exception):
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
+
+
+def hiding(config: JwtAuthentication) -> Callable[[Request], None]:
+    """Has the access log show a request's path without the parameters that bring tokens."""
+    parameters = {name.encode() for provider in config.providers for name in provider.from_params}
+
+    def hide(request: Request) -> None:
+        if _QUERY in request.path:
+            for parameter in parameters:
+                request.original_path = _without(request.original_path or request.path, parameter)
+
+    return hide
 
 
 def tokens_of(config: JwtAuthentication, request: Request) -> list[tuple[bytes, list[JwtProvider]]]:

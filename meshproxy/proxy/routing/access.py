@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from itertools import accumulate
 
 from ...identity.issuers import Keys
-from ...snapshot import HttpConnectionManager, Jwks, Route, RouteAction
+from ...snapshot import HttpConnectionManager, Jwks, JwtAuthentication, Route, RouteAction
 from ..filters.context import FilterContext
 from ..filters.ext_authz import ext_authz
 from ..filters.headers import Change, response_change
-from ..filters.jwt_authn import Refuse, jwt_authn
+from ..filters.jwt_authn import Refuse, hiding, jwt_authn
 from ..filters.rbac import Count, rbac
 from ..http.failures import Failure
 from ..http.message import Request, Response, Service
@@ -46,7 +46,20 @@ def guarded(
         found = router.find(request)
         return None if found is None else found.service
 
+    if http.jwt_authn is not None:
+        refuse = _hiding(http.jwt_authn, refuse)
     return ext_authz(config, cluster(config.cluster), find, count, refuse, service)
+
+
+def _hiding(tokens: JwtAuthentication, refuse: Refuse) -> Refuse:
+    """`refuse`, for requests whose tokens nobody has looked at: no log is to show them either."""
+    hide = hiding(tokens)
+
+    def refused(request: Request, failure: Failure) -> Awaitable[Response]:
+        hide(request)
+        return refuse(request, failure)
+
+    return refused
 
 
 def _cached(router: Router) -> Service:
