@@ -58,7 +58,8 @@ def copy_of(server: Backend) -> Cluster:
     return cluster(server, name=COPY)
 
 
-async def test_a_copy_arrives_and_its_connection_serves_the_next() -> None:
+async def test_a_copy_arrives_and_its_connection_serves_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "_MAX_COPIES", 1)
     async with backend() as server, backend() as copy, gateway(mirroring(server, copy_of(copy))) as running:
         client = await running.client()
         for number in range(1, 4):

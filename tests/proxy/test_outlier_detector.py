@@ -179,6 +179,8 @@ def ejected_times(detector: OutlierDetector, host: Host, gaps_s: Sequence[float]
         ((0, 0, 0, 10), [30, 60, 90, 90]),
         ((0, 0, 0, 20), [30, 60, 90, 60]),
         ((0, 0, 0, 500, 0), [30, 60, 90, 30, 60]),
+        # However often it was ejected, good times count from little more than the most.
+        ((*(0,) * 20, 50), [*range(30, 300, 30), *[300] * 11, 210]),
     ],
 )
 def test_an_ejection_takes_longer_each_time_and_less_long_again_after_good_times(
