@@ -115,7 +115,9 @@ class TLSCertificate(Model):
 
     server_certificate: str | None = None
     private_key: str | None = None
-    ca_certificates: str | None = None
+    ca_certificates: Annotated[
+        str | None, Refused("Istio checks clients by the caCertificates beside tlsCertificates alone")
+    ] = None
 
 
 def _cipher_suite_error(name: str) -> str | None:
@@ -214,9 +216,6 @@ class ServerTLSSettings(Ruled):
                 yield ("tlsCertificates", place, "serverCertificate"), "is required"
             if not one.private_key:
                 yield ("tlsCertificates", place, "privateKey"), "is required"
-            if one.ca_certificates:
-                why = "has no effect: clients are checked by the caCertificates beside tlsCertificates"
-                yield ("tlsCertificates", place, "caCertificates"), why
         if self.ca_crl and (self.credential_name or self.credential_names):
             yield ("caCrl",), "goes into the Secret beside its certificates, as ca.crl"
         if self.mode == "ISTIO_MUTUAL" and self.ca_crl:

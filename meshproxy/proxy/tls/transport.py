@@ -48,6 +48,7 @@ class TlsTransport(Transport):
         "_held",
         "_incoming",
         "_outgoing",
+        "_tickets",
         "_unsent",
         "cut_off",
         "tls",
@@ -74,7 +75,7 @@ class TlsTransport(Transport):
         self.tls = context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         self._incoming, self._outgoing = incoming, outgoing
         self._unsent = b""
-        self._ahead = 0
+        self._ahead = self._tickets = 0
         self._early = b""
         self._broken: OSError | None = None
         self._established = self._ended = self._held = self.cut_off = False
@@ -101,9 +102,11 @@ class TlsTransport(Transport):
                     self._flush()  # the alert that tells the peer
                 raise
         self._established = True
-        if not self.tls.server_side or self.tls.version() != "TLSv1.3":
+        if self.tls.server_side and self.tls.version() == "TLSv1.3":
+            # There are only session tickets to be sent, and they go with what is said first.
+            self._tickets = self._outgoing.pending
+        else:
             await self._send_unsent()
-        # Otherwise there are only session tickets to be sent, which go with what is said first.
         if self._incoming.pending:
             self._hold()
 
@@ -164,7 +167,7 @@ class TlsTransport(Transport):
             with suppress(OSError):
                 self._flush()  # the alert that tells the peer
             raise
-        if self._outgoing.pending:
+        if self._outgoing.pending != self._tickets:
             self._flush()  # new keys were asked for
         if data:
             if incoming.pending:
@@ -234,6 +237,7 @@ class TlsTransport(Transport):
     def _flush(self) -> bool:
         """Send what OpenSSL has to say, as far as that can be without waiting; whether it was all. Raises `LOST`."""
         if self._outgoing.pending:
+            self._tickets = 0
             enciphered = self._outgoing.read()
             self._unsent = self._unsent + enciphered if self._unsent else enciphered
         unsent = self._unsent
