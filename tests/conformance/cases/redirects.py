@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from meshproxy.snapshot import HeaderMutations, HeaderValue, Prefix, RedirectAction, Route, RouteMatch
+from meshproxy.snapshot import HeaderMutations, HeaderValue, Prefix, RedirectAction, Route, RouteMatch, VirtualHost
 
-from ..exchanges import Case, Exchange, exchange, get, head, request, routed, rules
+from ..exchanges import Case, Exchange, exchange, forward, get, head, of_hosts, request, routed, rules
 
 
 def _redirect(fields: str, *exchanges: Exchange, match: str = "{uri: {prefix: /a}}") -> Case:
@@ -17,7 +17,27 @@ def _answer(fields: str, *exchanges: Exchange) -> Case:
 
 _GRPC = "content-type: application/grpc"
 
+_SECURED = VirtualHost("secured", ("example.com",), (forward("a"),), require_tls=True)
+_TO_TLS = (
+    get("/"),
+    get("/a/../b?c=d"),
+    get("/", host="example.com:8080"),
+    get("/", host="EXAMPLE.com:80"),
+    get("/", "x-forwarded-proto: https", name="x-forwarded-proto says https"),
+    get("/", "x-forwarded-proto: http"),
+    get("/", _GRPC),
+    request("HEAD", "/a"),
+    request("POST", "/a", "content-length: 0"),
+)
+
 CASES = (
+    Case("TLS required at the edge", of_hosts(_SECURED), _TO_TLS),
+    Case("TLS required inside", of_hosts(_SECURED, use_remote_address=False), _TO_TLS),
+    Case(
+        "TLS required without a route",
+        of_hosts(VirtualHost("secured", ("example.com",), (), require_tls=True)),
+        (get("/"), get("/a", host="other.test")),
+    ),
     _redirect(
         "{uri: /new}",
         *map(get, ("/a", "/a?q=1", "/ab", "/a/../a//x?y#", "/b")),
