@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from meshproxy.mesh import analyse, build_mesh, gateway_snapshot
+from meshproxy.mesh import Trust, analyse, build_mesh, find_workload, gateway_snapshot, remarks, sidecar_snapshot
 from meshproxy.proxy.routing.router import Router
 from meshproxy.resources import load
+from meshproxy.snapshot import SocketAddress
 
 from .mesh.support import GATEWAY, service_entry, virtual_service
 from .proxy.made import Backend
@@ -54,3 +55,38 @@ def calls_to_start(file: Path) -> int:
         Router(snapshot.listeners[0].filter_chains[0].http.route_config, lambda host, route: Backend())
     assert not loaded.problems and not problems
     return sum(entry.callcount for entry in profile.getstats())
+
+
+WORKLOAD = """
+apiVersion: v1
+kind: Service
+metadata: {{name: s{n}}}
+spec: {{selector: {{app: a{n}}}, ports: [{{name: http, port: 80, targetPort: 9000}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: w{n}}}
+spec: {{address: 10.0.0.{n}, labels: {{app: a{n}}}, serviceAccount: a{n}}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: p{n}}}
+spec: {{selector: {{matchLabels: {{app: a{n}}}}}, mtls: {{mode: STRICT}}}}
+"""
+
+
+def test_so_does_the_work_for_workloads_that_have_identities(tmp_path: Path) -> None:
+    calls = []
+    for count in (50, 100):
+        file = tmp_path / f"{count}.yaml"
+        file.write_text("\n---\n".join(WORKLOAD.format(n=n) for n in range(count)))
+        profile = cProfile.Profile()
+        with profile:
+            mesh = build_mesh(load([file]).resources)
+            told = (*analyse(mesh), *remarks(mesh))
+            outbound, app = SocketAddress("127.0.0.1", 15001), SocketAddress("127.0.0.1", 9001)
+            sidecar_snapshot(mesh, workload=find_workload(mesh, "w0"), app=app, outbound=outbound, trust=Trust())
+        assert not told
+        calls.append(sum(entry.callcount for entry in profile.getstats()))
+
+    assert calls[1] < 2.2 * calls[0]

@@ -53,10 +53,12 @@ class PeerAuthentications:
 
     def __init__(self, policies: Iterable[Policy]) -> None:
         self._of_namespace: dict[str, Policy] = {}
-        self._of_workloads: dict[str, list[Policy]] = {}
-        for policy in sorted(policies, key=age):
-            if labels_of(policy):
-                self._of_workloads.setdefault(policy.namespace, []).append(policy)
+        self._of_workloads: dict[tuple[str, tuple[str, str]], list[tuple[int, Policy]]] = {}
+        for place, policy in enumerate(sorted(policies, key=age)):
+            if labels := labels_of(policy):
+                # A workload that it selects has this label among others.
+                one = min(labels.items())
+                self._of_workloads.setdefault((policy.namespace, one), []).append((place, policy))
             else:
                 self._of_namespace.setdefault(policy.namespace, policy)
 
@@ -64,7 +66,7 @@ class PeerAuthentications:
         """What holds for a workload of `namespace` with `labels`."""
         mesh = self._of_namespace.get(ROOT_NAMESPACE)
         own = self._of_namespace.get(namespace) if namespace != ROOT_NAMESPACE else None
-        workload = self._for_workload(namespace, labels)
+        workload = next(iter(self.selecting(namespace, labels)), None)
         mode: Mode = "PERMISSIVE"
         by: Policy | None = None
         for policy in (mesh, own, workload):
@@ -74,16 +76,13 @@ class PeerAuthentications:
         ports = {int(port): _mode(mtls) or mode for port, mtls in written.items()}
         return Effective(mode, ports, by, workload)
 
-    def level(self, policy: Policy) -> Policy | None:
-        """The policy that counts in the place of one that is for all workloads of its namespace; None if it counts."""
-        elder = self._of_namespace.get(policy.namespace)
-        return elder if elder is not None and elder != policy else None
-
-    def _for_workload(self, namespace: str, labels: Mapping[str, str]) -> Policy | None:
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> list[Policy]:
+        """The policies that select a workload, the oldest first. Of these, the first alone counts."""
         if namespace == ROOT_NAMESPACE:
-            return None  # a selector says nothing in the root namespace, and `check` says so
-        policies = self._of_workloads.get(namespace, ())
-        return next((policy for policy in policies if labels_of(policy).items() <= labels.items()), None)
+            return []  # a selector says nothing in the root namespace, and `check` says so
+        known = (self._of_workloads.get((namespace, label), ()) for label in labels.items())
+        found = {place: one for those in known for place, one in those if labels_of(one).items() <= labels.items()}
+        return [found[place] for place in sorted(found)]
 
 
 def labels_of(policy: Policy) -> Mapping[str, str]:
