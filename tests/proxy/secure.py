@@ -57,9 +57,17 @@ class SecurePeer(Peer):
 
     async def say_goodbye(self) -> None:
         """Send `close_notify`."""
+        self.end_records()
+        await self._flush()
+
+    def end_records(self) -> None:
+        """Let `close_notify` be the last of what is to be sent."""
         with suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
-        await self._flush()
+
+    def enciphered(self) -> bytes:
+        """What is to be sent, for whoever sends it otherwise than `send`."""
+        return self._outgoing.read()
 
     async def _receive(self) -> None:
         while True:

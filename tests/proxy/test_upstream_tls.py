@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import ssl
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +292,50 @@ async def test_a_body_that_is_cut_off_is_not_taken_for_whole() -> None:
         assert (answer.status, answer.body, answer.whole) == (200, b"hello", False)
         (line,) = await proxy.logged()
         assert (line.flags, line.details) == ("UPE", "upstream_reset_after_response_started{protocol_error}")
+
+
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\nhello"
+ANSWERS = [
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello",
+    UNTIL_CLOSE,
+]
+
+
+def pieces(chance: random.Random, data: bytes) -> list[bytes]:
+    """`data` cut at random places; one in three is cut before each byte."""
+    count = len(data) if chance.randrange(3) == 0 else chance.randrange(1, 6)
+    ends = sorted({*chance.sample(range(1, len(data) + 1), min(count, len(data))), len(data)})
+    return [data[start:end] for start, end in pairwise([0, *ends])]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_an_answer_is_the_same_however_it_is_cut_into_records_and_packets(seed: int) -> None:
+    """Records end within lines, packets within records, and the end may come with the last of it."""
+    chance = random.Random(seed)
+    given: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        assert isinstance(peer, SecurePeer)
+        while await peer.message():
+            given.append(chance.choice(ANSWERS))
+            for record in pieces(chance, given[-1]):
+                peer.tls.write(record)
+            if given[-1] is UNTIL_CLOSE:
+                peer.end_records()
+            for packet in pieces(chance, peer.enciphered()):
+                await Peer.send(peer, packet)
+                await trio.lowlevel.checkpoint()
+            if given[-1] is UNTIL_CLOSE or b"close" in given[-1]:
+                return
+
+    async with secure_backend(server_context(SERVER), script) as server, gateway(secured(server)) as proxy:
+        client = await proxy.client()
+        for _ in range(12):
+            answer = await client.request(GET)
+            assert (answer.status, answer.body, answer.whole) == (200, b"hello", True)
+        assert len(given) == 12
 
 
 async def test_a_tunnel_ends_with_its_connection_however_that_ends() -> None:
