@@ -27,15 +27,27 @@ import trio
 
 import meshproxy
 from bench.meshes import GATEWAY_PORT, two_routes, write
+from bench.origin import Origin, origin
 from meshproxy.mesh import build_mesh, gateway_snapshot
 from meshproxy.proxy.http.departures import Departures
 from meshproxy.proxy.transport import Transport
 from meshproxy.proxy.worker import Worker
 from meshproxy.resources import load
-from meshproxy.snapshot import OutlierDetection, Snapshot, SocketAddress
+from meshproxy.snapshot import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    InlineSource,
+    OutlierDetection,
+    Secret,
+    Snapshot,
+    SocketAddress,
+    TrustedCa,
+    UpstreamTlsContext,
+)
 
+from ..certificates import Ca
 from ..cli.support import running
-from .support import GET, LOCALHOST, OK, gateway, unused_address
+from .support import GET, LOCALHOST, OK, cluster, gateway, snapshot, unused_address
 
 # System calls of a request that is alone. The floor is two to receive, two to send, and a wait before each receipt.
 SYSTEM_CALLS = {"recvfrom": 2, "sendto": 2, "epoll_wait": 6, "epoll_ctl": 2}
@@ -49,6 +61,9 @@ COROUTINES = 16
 FUNCTIONS = 55
 # Times that ours call one that is not: a builtin, a method, a function of the standard library or of trio; at most.
 OTHERS = 57
+# What TLS to the upstream adds to both, where the connection is kept; at most.
+TLS_FUNCTIONS = 5
+TLS_OTHERS = 7
 # Bytes that a request has allocated at its fullest, beside the buffer that it is received into; at most.
 PEAK_BYTES = 3_000
 
@@ -229,6 +244,48 @@ async def test_nor_does_one_that_has_been_tried_in_vain(tmp_path: Path) -> None:
             assert (await client.response()).status == 503
 
         assert await _garbage(failing) == 0
+
+
+def _secured(server: Origin, authorities: str, **config: Any) -> Snapshot:
+    """A gateway whose connections to the origin are secured."""
+    host, _, port = server.secured[0].rpartition(":")
+    tls = UpstreamTlsContext(CommonTlsContext(validation_context=CertificateValidationContext("roots")))
+    one = snapshot(cluster(SocketAddress(host, int(port)), tls=tls, **config))
+    return replace(one, secrets=(Secret("roots", TrustedCa(InlineSource("ca.crt", authorities))),))
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_handshakes_leave_nothing_to_the_garbage_collector(tmp_path: Path, verified: bool) -> None:
+    with origin(tmp_path, 1) as server:
+        authorities = server.roots.read_text() if verified else Ca().pem
+        async with gateway(_secured(server, authorities, max_requests_per_connection=1)) as running:
+            client = await running.client()
+
+            async def secure() -> None:
+                await client.send(GET)
+                assert (await client.response()).status == (200 if verified else 503)
+
+            assert await _garbage(secure) == 0
+
+
+async def test_a_request_by_tls_costs_a_few_calls_more_and_no_coroutine(tmp_path: Path) -> None:
+    async def counted(config: Snapshot) -> _Calls:
+        async with gateway(config) as running:
+            client = await running.client()
+            await client.request(GET)
+            with _instrument(_Calls()) as calls:
+                for _ in range(_REQUESTS):
+                    await client.request(GET)
+        assert isinstance(calls, _Calls)
+        return calls
+
+    with origin(tmp_path, 1) as server:
+        host, _, port = server.endpoints[0].rpartition(":")
+        plain = await counted(snapshot(cluster(SocketAddress(host, int(port)))))
+        secure = await counted(_secured(server, server.roots.read_text()))
+    assert secure.coroutines == plain.coroutines
+    assert round((secure.functions - plain.functions) / _REQUESTS) <= TLS_FUNCTIONS
+    assert round((secure.others - plain.others) / _REQUESTS) <= TLS_OTHERS
 
 
 async def _garbage(request: Callable[[], Awaitable[None]]) -> int:
