@@ -113,7 +113,12 @@ def needs_of_identity(snapshot: Snapshot) -> Iterator[str]:
     for cluster in snapshot.clusters:
         tls = cluster.auto_tls or cluster.tls
         if tls is not None and _shows_identity(tls.common):
-            yield f"{cluster.name} is reached by mutual TLS alone{_by(cluster.origin)}"
+            why = (
+                "takes mutual TLS alone (PeerAuthentication, STRICT)"
+                if cluster.auto_tls
+                else "is called by ISTIO_MUTUAL"
+            )
+            yield f"{cluster.name} {why}{_by(cluster.origin)}"
 
 
 def _shows_identity(tls: CommonTlsContext) -> bool:

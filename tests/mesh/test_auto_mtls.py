@@ -133,7 +133,7 @@ def test_without_an_identity_all_is_called_in_plain_text_but_what_takes_none() -
 
     assert cluster_of(strict).auto_tls is not None
     [need] = needs_of_identity(strict)
-    assert need.startswith(f"{CLUSTER} is reached by mutual TLS alone, by <stdin>:")
+    assert need.startswith(f"{CLUSTER} takes mutual TLS alone (PeerAuthentication, STRICT), by <stdin>:")
 
 
 ENTRY = """
