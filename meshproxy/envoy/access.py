@@ -54,7 +54,9 @@ def access_filters(
     """The `HttpFilter`s that come before all others. Envoy takes two of one name."""
     if authz is not None:
         # What is to be asked about, an RBAC filter finds out that lets everything pass, and the next reads of it.
-        yield {"name": _RBAC_FILTER, "typed_config": _asked_about(authz)}
+        if authz.shadow_rules is not None:
+            yield {"name": _RBAC_FILTER, "typed_config": _tried(_TRIED, authz.name, authz.shadow_rules)}
+        yield {"name": _RBAC_FILTER, "typed_config": _tried(_ASKED, authz.name, authz.rules)}
         yield {"name": "envoy.filters.http.ext_authz", "typed_config": ext_authz(authz)}
     if jwt is not None:
         yield {"name": _JWT_FILTER, "typed_config": jwt_authentication(jwt)}
@@ -62,21 +64,22 @@ def access_filters(
         yield {"name": _RBAC_FILTER, "typed_config": rbac_filter(one)}
 
 
-_ASKED = "istio_ext_authz_"
+_ASKED, _TRIED = "istio_ext_authz_", "istio_dry_run_custom_"
 _POLICY = "istio-ext-authz"
 
 
-def _asked_about(authz: ExtAuthz) -> Message:
-    policies = {f"{_POLICY}-{authz.name}-{one.name}": _policy(one) for one in authz.rules.policies}
+def _tried(prefix: str, provider: str, rules: Rbac) -> Message:
+    """A filter that only tells which requests another service is, or would be, asked about."""
+    policies = {f"{_POLICY}-{provider}-{one.name}": _policy(one) for one in rules.policies}
     return typed(
         "extensions.filters.http.rbac.v3.RBAC",
-        shadow_rules={"action": authz.rules.action, "policies": policies},
-        shadow_rules_stat_prefix=_ASKED,
+        shadow_rules={"action": rules.action, "policies": policies},
+        shadow_rules_stat_prefix=prefix,
     )
 
 
 def ext_authz(authz: ExtAuthz) -> Message:
-    """`extensions.filters.http.ext_authz.v3.ExtAuthz`, for what the filter before it has found. No dry run."""
+    """`extensions.filters.http.ext_authz.v3.ExtAuthz`, for what the filter before it has found."""
     lists = {
         "allowed_upstream_headers": authz.allowed_upstream_headers,
         "allowed_client_headers": authz.allowed_client_headers,

@@ -95,6 +95,31 @@ def test_explain_tells_which_policy_decides_and_why(key: Path, tmp_path: Path) -
     assert token.read_text() not in allowed[1]
 
 
+def test_explain_tells_who_else_is_asked(tmp_path: Path) -> None:
+    files = tmp_path / "mesh.yaml"
+    ask = "{action: CUSTOM, provider: {name: judge}, rules: [{to: [{operation: {paths: [/admin*]}}]}]}"
+    dry = ask.replace("/admin*", "/dry")
+    documents = (
+        GATEWAY,
+        virtual_service("- route: [{destination: {host: a}}]"),
+        service_entry("a"),
+        "extensionProviders: [{name: judge, envoyExtAuthzHttp: {service: a.default.svc.cluster.local, port: 80}}]",
+        policy("ask", ask, namespace="istio-system"),
+        policy("dry", dry, namespace="istio-system", extra=", annotations: {istio.io/dry-run: 'true'}"),
+    )
+    files.write_text("\n---\n".join(documents))
+
+    def explain(path: str) -> str:
+        return meshproxy("explain", "-f", files, "GET", f"http://example.com{path}").stdout
+
+    who = "judge at outbound|80||a.default.svc.cluster.local"
+    assert f"{who} is asked; this goes on as if it allowed, by ns[istio-system]-policy[ask]-rule[0]" in explain(
+        "/admin"
+    )
+    assert "judge is not asked" in explain("/")
+    assert f"{who} would be asked if it were no dry run, by ns[istio-system]-policy[dry]-rule[0]" in explain("/dry")
+
+
 def test_explain_asks_a_sidecar_about_what_comes_to_it(tmp_path: Path) -> None:
     files = tmp_path / "mesh.yaml"
     only_web = "{rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/web]}}]}]}"

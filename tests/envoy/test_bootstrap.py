@@ -441,6 +441,7 @@ _MESHES = [
     ("canary", "--workload", "reviews-v1", "--app", "localhost:9191", "--outbound-policy", "REGISTRY_ONLY"),
     ("istio-basics", "--publish", "80:8080"),
     ("quickstart", "--publish", "80:8080", "--max-request-headers-kb", "8"),
+    ("secure", "--publish", "80:8080", "--publish", "443:8443", "--credentials", "EDGE"),
     ("sklearn-iris", "--selector", "istio=ingressgateway"),
 ]
 
@@ -450,6 +451,11 @@ _MESHES = [
 def test_envoy_accepts_what_is_exported_of_the_example_meshes(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     mesh, *options = arguments
     mounted(tmp_path / "etc/istio/ingressgateway-certs", "example.com")  # for what expects it there
+    if "EDGE" in options:
+        edge = tmp_path / "certs/secure/edge"
+        meshproxy("ca", "init", "--dir", tmp_path / "ca")
+        meshproxy("ca", "issue", "edge.istio-system", "--dir", tmp_path / "ca", "--out", edge, "--name", "localhost")
+        options[options.index("EDGE")] = str(edge)
     written = meshproxy("export", "envoy", "-f", POLICIES / mesh, "--files-root", tmp_path, *options)
     assert written.returncode == 0, written.stderr
     config = tmp_path / "bootstrap.yaml"

@@ -60,7 +60,7 @@ def _asking(first: Route | None = None, **config: Any) -> Configuration:
     """Requests but those for /free are asked about; those with x-user go to `b`."""
     by_user = forward("b", RouteMatch(headers=(HeaderMatcher("x-user", Exact("alice")),)))
     host = VirtualHost("all", ("example.com",), (*((first,) if first else ()), by_user, forward("a")))
-    return of_hosts(host, ext_authz=ExtAuthz("judge", "c", _NOT_FREE, **config))
+    return of_hosts(host, ext_authz=ExtAuthz("judge", "c", **{"rules": _NOT_FREE, **config}))
 
 
 def _answered(one: Exchange, answer: bytes = _ALLOWED, name: str = "", **how: Any) -> Exchange:
@@ -197,6 +197,11 @@ CASES = (
         ),
     ),
     Case("another decides", _asking(), (*_REQUESTS, *_DENIALS, *_ERRORS, *_BODIES[:1])),
+    Case(
+        "another would decide if it were no dry run",
+        _asking(rules=Rbac("DENY", ()), shadow_rules=_NOT_FREE),
+        (_answered(get("/"), _DENIED, "denied"), _answered(get("/free"), _DENIED, "denied")),
+    ),
     Case(
         "another decides, told more",
         _asking(
