@@ -9,12 +9,14 @@ from __future__ import annotations
 import gc
 import inspect
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -36,18 +38,20 @@ from meshproxy.resources import load
 from meshproxy.snapshot import (
     CertificateValidationContext,
     CommonTlsContext,
+    DownstreamTlsContext,
     InlineSource,
     OutlierDetection,
     Secret,
     Snapshot,
     SocketAddress,
+    TlsCertificate,
     TrustedCa,
     UpstreamTlsContext,
 )
 
 from ..certificates import Ca
 from ..cli.support import running
-from .support import GET, LOCALHOST, OK, cluster, gateway, snapshot, unused_address
+from .support import GET, LOCALHOST, OK, cluster, gateway, snapshot, until, unused_address
 
 # System calls of a request that is alone. The floor is two to receive, two to send, and a wait before each receipt.
 SYSTEM_CALLS = {"recvfrom": 2, "sendto": 2, "epoll_wait": 6, "epoll_ctl": 2}
@@ -269,6 +273,33 @@ async def test_handshakes_leave_nothing_to_the_garbage_collector(tmp_path: Path,
                 assert (await client.response()).status == (200 if verified else 503)
 
             assert await _garbage(secure) == 0
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_handshakes_with_clients_leave_nothing_to_the_garbage_collector(trusted: bool) -> None:
+    ca = Ca()
+    pair = ca.issue("site.test")
+    source = TlsCertificate(InlineSource("c", pair.chain), InlineSource("k", pair.key))
+    config = snapshot(cluster(unused_address()))
+    chains = tuple(
+        replace(one, tls=DownstreamTlsContext(CommonTlsContext(("site",)))) for one in config.listeners[0].filter_chains
+    )
+    listeners = (replace(config.listeners[0], filter_chains=chains),)
+    context = (ca if trusted else Ca()).client_context()
+
+    def ask(address: SocketAddress) -> None:
+        raw = socket.create_connection((address.host, address.port))
+        with raw, suppress(ssl.SSLError), context.wrap_socket(raw, server_hostname="site.test") as secured:
+            secured.sendall(GET)
+            assert secured.recv(100).startswith(b"HTTP/1.1 503")
+
+    async with gateway(replace(config, listeners=listeners, secrets=(Secret("site", source),))) as running:
+
+        async def secure() -> None:
+            await trio.to_thread.run_sync(ask, running.address)
+            await until(lambda: not running.connections)
+
+        assert await _garbage(secure) == 0
 
 
 async def test_a_request_by_tls_costs_a_few_calls_more_and_no_coroutine(tmp_path: Path) -> None:
