@@ -160,6 +160,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "response bodies / HEAD with chunked",
         "response bodies / HEAD with nothing",
         "no cluster / HEAD /",
+        "TLS required at the edge / HEAD /a",
+        "TLS required inside / HEAD /a",
         *(
             f"{case} / HEAD / | content-type: application/grpc"
             for case in ("refused", "connect timeout", "no endpoint", "no cluster")
