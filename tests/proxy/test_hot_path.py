@@ -22,7 +22,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -51,7 +51,7 @@ from meshproxy.snapshot import (
 
 from ..certificates import Ca
 from ..cli.support import running
-from .support import GET, LOCALHOST, OK, cluster, gateway, snapshot, until, unused_address
+from .support import GET, LOCALHOST, OK, backend, cluster, gateway, snapshot, until, unused_address
 
 # System calls of a request that is alone. The floor is two to receive, two to send, and a wait before each receipt.
 SYSTEM_CALLS = {"recvfrom": 2, "sendto": 2, "epoll_wait": 6, "epoll_ctl": 2}
@@ -243,6 +243,18 @@ async def test_a_request_leaves_no_memory_behind(tmp_path: Path) -> None:
 async def test_a_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
     async with served(tmp_path) as client:
         assert await _garbage(partial(_gets, client, 1)) == 0
+
+
+async def test_nor_does_one_whose_body_is_passed_on_while_it_comes(tmp_path: Path) -> None:
+    async with backend() as server, gateway(_mesh(cast(SocketAddress, server.address), tmp_path)) as running:
+        [listening] = running.worker.addresses.values()
+        client = await running.client(to=listening)
+
+        async def upload() -> None:
+            await client.send(b"POST / HTTP/1.1\r\nhost: h.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+            assert (await client.response()).status == 200
+
+        assert await _garbage(upload) == 0
 
 
 async def test_nor_does_one_that_has_been_tried_in_vain(tmp_path: Path) -> None:

@@ -188,7 +188,11 @@ class Http1ServerConnection(Http1Connection):
             if not ended:
                 _note(request, Failure(DOWNSTREAM_DISCONNECT if self.scope.cancel_called else DRAIN_TIMEOUT))
             manager.finished(request)
-        if not keep_alive and (head.keep_alive or not _complete(request.body)):
+        linger = not keep_alive and (head.keep_alive or not _complete(request.body))
+        if request.nursery is not None:
+            # The request's body, and the tasks that carried it, know the request: together they would be garbage.
+            request.nursery, request.body = None, b""
+        if linger:
             await self._linger()
         return keep_alive
 

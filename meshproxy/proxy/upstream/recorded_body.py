@@ -31,7 +31,8 @@ class RecordedBody(Body):
     def __init__(self, record: _Record) -> None:
         self._record = record
         self._taken = 0
-        self._closed = False
+        self._number = record.readers = record.readers + 1
+        record.closed = False
         self.length = record.source.length
         self.trailers: Headers = []
         self.finished = False
@@ -43,16 +44,20 @@ class RecordedBody(Body):
 
     def again(self) -> RecordedBody:
         """The body from its beginning."""
-        self._record.reader = another = RecordedBody(self._record)
-        return another
+        return RecordedBody(self._record)
+
+    @property
+    def latest(self) -> bool:
+        """No other try has begun."""
+        return self._number == self._record.readers
 
     def settle(self, answered: bool) -> None:
         """There will be no other try: keep nothing more. When this one was `answered`, it may go on to be sent."""
         record = self._record
         record.settled = True
         record.keeping = False
-        self._closed = self._closed or not answered
-        record.drop(len(record.pieces) if self._closed else self._taken)
+        record.closed = record.closed or not answered
+        record.drop(len(record.pieces) if record.closed else self._taken)
 
     async def receive(self) -> bytes:
         record = self._record
@@ -115,10 +120,11 @@ class RecordedBody(Body):
 
     def close(self) -> None:
         """What is not read, the client's connection is closed over."""
-        self._closed = True
         record = self._record
-        if record.over:
-            record.drop(len(record.pieces))
+        if self.latest:
+            record.closed = True
+            if record.settled:
+                record.drop(len(record.pieces))
 
     def _note_end(self) -> None:
         record = self._record
@@ -143,11 +149,12 @@ class _Keeping:
 
 def recorded(source: Body, limit: int, on_end: Callable[[], None]) -> RecordedBody:
     """`source`, of which up to `limit` bytes are kept; `on_end` is called when the last of it has come."""
-    return _Record(source, limit, on_end).reader
+    return RecordedBody(_Record(source, limit, on_end))
 
 
 class _Record:
-    """What has come of a body, and what was kept of it: all, or nothing. `reader` is that of the latest try."""
+    """What has come of a body, and what was kept of it: all, or nothing. It has no reference to its `readers`: that
+    would be garbage from every request."""
 
     __slots__ = (
         "_on_end",
@@ -155,10 +162,11 @@ class _Record:
         "_reading_ended",
         "_room",
         "begun",
+        "closed",
         "ended",
         "keeping",
         "pieces",
-        "reader",
+        "readers",
         "settled",
         "source",
     )
@@ -171,16 +179,14 @@ class _Record:
         self.keeping = limit > 0
         self.settled = False
         """There will be no other try."""
-        self.reader = RecordedBody(self)
+        self.readers = 0
+        """How many there have been, one for each try."""
+        self.closed = False
+        """The latest of them reads no more."""
         self._reading = False
         self._reading_ended: trio.Event | None = None
         self._room = limit
         self._on_end = on_end
-
-    @property
-    def over(self) -> bool:
-        """Nobody needs any more of what was kept: there will be no other try, and the latest one has ended."""
-        return self.settled and self.reader._closed
 
     async def begin_reading(self) -> None:
         """Be the one who reads from the client. A lock of trio's costs as much as a tenth of the copying it guards."""
@@ -203,11 +209,11 @@ class _Record:
         What came for a try that has failed always has room, also for the last try: it has yet to get it.
         """
         self._room -= size
-        late = reader is not self.reader
+        late = not reader.latest
         if self._room < 0 and not late:
             self.keeping = False
             self.drop(len(self.pieces))
-        kept = self.keeping or (late and not self.over)
+        kept = self.keeping or (late and not (self.settled and self.closed))
         if kept and size:
             self.pieces.append(piece)
         return kept
