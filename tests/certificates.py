@@ -51,6 +51,9 @@ class Ca:
         builder = builder.add_extension(_usage(signs=True), critical=True)
         own_key = self._key.public_key()
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(own_key), critical=False)
+        if issuer is not None:
+            above = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer._key.public_key())
+            builder = builder.add_extension(above, critical=False)
         self.certificate = builder.sign((issuer or self)._key, hashes.SHA256())
         self.pem = _pem(self.certificate)
         self._above: str = self.pem + issuer._above if issuer else ""
