@@ -141,7 +141,8 @@ def issue(
 def show(files: tuple[Path, ...], directory: Path, as_json: bool, passphrase_file: Path | None) -> None:
     """Tell what certificates say, and what is wrong with them; without FILE those of the CA.
 
-    Keys and revocation lists beside a file are held against it. Exits with 1 when there is something to mend.
+    A key beside a file, and the revocation lists there and of the CA, are held against it. Exits with 1 when there is
+    something to mend.
     """
     now = _now()
     if not files:
@@ -150,7 +151,7 @@ def show(files: tuple[Path, ...], directory: Path, as_json: bool, passphrase_fil
         if not files:
             raise Unusable(f"{directory} is no CA; make one with `meshproxy ca init --dir {directory}`")
     passphrase = Passphrase(passphrase_file, ask=False)
-    found = [description.describe_file(file, now, passphrase) for file in files]
+    found = [description.describe_file(file, now, passphrase, directory) for file in files]
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=1, default=datetime.isoformat))
     else:

@@ -51,11 +51,14 @@ class Description:
     warnings: tuple[str, ...]
 
 
-def describe_file(path: Path, now: datetime, passphrase: Passphrase) -> Description:
-    """The certificates of a file, held against the key and the revocation lists beside it. Raises `Unusable`."""
+def describe_file(path: Path, now: datetime, passphrase: Passphrase, authority: Path | None = None) -> Description:
+    """The certificates of a file, held against the key and the revocation lists beside it. Raises `Unusable`.
+
+    Lists in the directory `authority` replace those of the same issuers: a workload's are as old as its certificate.
+    """
     chain = certificates.read_certificates(path)
-    beside = path.parent / CRLS
-    crls = revocation.read_crls(beside) if beside.exists() else []
+    newest = {crl.issuer: crl for crl in (*_lists(path.parent), *(_lists(authority) if authority else ()))}
+    crls = list(newest.values())
     key_path = path.parent / _KEYS.get(path.name, f"{path.stem}.key")
     key, warnings = None, []
     if key_path.exists():
@@ -67,6 +70,11 @@ def describe_file(path: Path, now: datetime, passphrase: Passphrase) -> Descript
             warnings.append(f"the key is not compared: {error}")
     problems, more = _findings(chain, key, key_path, crls, now)
     return Description(str(path), tuple(map(_describe, chain)), tuple(problems), (*warnings, *more))
+
+
+def _lists(directory: Path) -> list[x509.CertificateRevocationList]:
+    path = directory / CRLS
+    return revocation.read_crls(path) if path.exists() else []
 
 
 def in_words(description: Description, now: datetime) -> str:
