@@ -350,24 +350,21 @@ async def test_conditions_on_who_calls(authority: Authority, condition: str, sta
         assert (await both.call()).status == status
 
 
-HURRY = 6e5
-"""A day in 0.14 s."""
-
-
 class Hurried:
-    """A CA that signs at once, and a clock by which what it signs is soon to be renewed."""
+    """A CA that signs at once, and a clock that leaps to the renewal of what it has signed once more was `answered`."""
 
-    def __init__(self, authority: Authority, id: SpiffeId) -> None:
+    def __init__(self, authority: Authority, id: SpiffeId, answered: list[int]) -> None:
         self._sign = signing(authority, id)
-        self._since = 0.0
+        self._answered = answered
+        self._before = 0
         self.signed = 0
 
     def clock(self) -> datetime:
-        return now() + timedelta(seconds=(trio.current_time() - self._since) * HURRY)
+        return now() + timedelta(days=0.6 if len(self._answered) > self._before + 1 else 0)
 
     async def __call__(self, request: bytes, current: Credentials | None) -> Issued:
         issued = await self._sign(request, current)
-        self._since = trio.current_time()
+        self._before = len(self._answered)
         self.signed += 1
         return issued
 
@@ -384,9 +381,9 @@ async def test_no_request_is_lost_through_a_hundred_rotations(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_MAX_SLEEP_S", 0.005)
-    cas = {id: Hurried(authority, id) for id in (WEB, SHOP)}
-    one, two = (WorkloadIdentity(ca, id, clock=ca.clock, chance=lambda: 0.5) for id, ca in cas.items())
     statuses: list[int] = []
+    cas = {id: Hurried(authority, id, statuses) for id in (WEB, SHOP)}
+    one, two = (WorkloadIdentity(ca, id, clock=ca.clock, chance=lambda: 0.5) for id, ca in cas.items())
     async with pair(ACCEPTED, ONE_BY_ONE, web=one, shop=two) as both:
 
         async def load() -> None:
@@ -439,9 +436,9 @@ def _lists(one: WorkloadIdentity) -> tuple[x509.CertificateRevocationList, ...]:
 async def test_a_root_is_replaced_and_no_request_is_lost(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "_LOOK_S", 0.01)
     monkeypatch.setattr(client, "_MAX_SLEEP_S", 0.005)
-    cas = [Hurried(authority, id) for id in (WEB, SHOP)]
-    web, shop = (looking(authority, id, ca) for id, ca in zip((WEB, SHOP), cas, strict=True))
     statuses: list[int] = []
+    cas = [Hurried(authority, id, statuses) for id in (WEB, SHOP)]
+    web, shop = (looking(authority, id, ca) for id, ca in zip((WEB, SHOP), cas, strict=True))
     async with pair(ACCEPTED, ONE_BY_ONE, web=web, shop=shop) as both, trio.open_nursery() as nursery:
 
         async def load() -> None:
