@@ -223,6 +223,19 @@ def test_a_revoked_certificate_is_refused_and_others_are_not(tmp_path: Path) -> 
         handshake(serving, client(pair=bad, folder=tmp_path))
 
 
+def test_an_intermediate_that_is_revoked_takes_all_with_it_and_each_authority_needs_a_list(tmp_path: Path) -> None:
+    root = Ca()
+    below = Ca("intermediate", issuer=root)
+    shown = client(pair=below.issue("c.test"), folder=tmp_path)
+    site = certificate("web", SITE)
+    handshake(server(site, trusted(root, root.crl() + below.crl())), shown)
+    with pytest.raises(ssl.SSLError, match="unable to get certificate CRL"):
+        handshake(server(site, trusted(root, root.crl())), shown)
+    revoked = root.revoke(Pair(below.pem, "")) + below.crl()
+    with pytest.raises(ssl.SSLError, match="revoked"):
+        handshake(server(site, trusted(root, revoked)), shown)
+
+
 def test_an_intermediate_that_is_trusted_is_enough(tmp_path: Path) -> None:
     below = Ca("intermediate", issuer=CA)
     serving = server(certificate("web", SITE), trusted(below), required=True)
