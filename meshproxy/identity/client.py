@@ -214,6 +214,8 @@ async def _response(connection: h11.Connection, tls: trio.SSLStream[trio.SocketS
 
 def _in_words(ca: RemoteCa, error: Exception) -> IdentityError:
     cause = error.__cause__ or error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]  # one for each address that was tried
     if isinstance(cause, ssl.SSLCertVerificationError):
         return NotVerified(f"{ca} is not one that the given roots vouch for: {cause.verify_message}; compare --ca-root")
     if isinstance(cause, ssl.SSLError):

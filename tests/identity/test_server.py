@@ -358,7 +358,7 @@ async def test_a_ca_that_is_not_there_is_told() -> None:
         port = unused.getsockname()[1]
         root = authority_certificate(keys.generate())
         with pytest.raises(
-            Unreachable, match=f"127.0.0.1:{port} cannot be reached: .*see that `meshproxy ca serve` runs"
+            Unreachable, match=f"127.0.0.1:{port} cannot be reached: .*: Connection refused; see that `meshproxy ca serve` runs"
         ):
             await obtain(RemoteCa("127.0.0.1", "cluster.local", (root,), port), REVIEWS, None, Clock())
 
