@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -11,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from meshproxy.proxy.filters import mirror
 from meshproxy.proxy.filters.context import FilterContext
+from meshproxy.proxy.http.message import Body
 from meshproxy.proxy.worker import Worker
 from meshproxy.snapshot import (
     Cluster,
@@ -163,6 +166,21 @@ async def test_a_mirror_that_reads_nothing_is_broken_off_and_the_request_goes_on
         assert (await client.response()).status == 200
         assert len(server.received[0]) > size
         await running.settled()  # the copy has given back what it had
+
+
+async def test_copies_that_wait_hold_so_much_together_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "_MAX_BEHIND_TOGETHER", 250_000)
+    backlog, source = mirror._Backlog(), cast(Body, SimpleNamespace(finished=False))
+    first, second, third = (mirror._CopiedBody(None, backlog) for _ in range(3))
+
+    for one in (first, second, third):
+        one.add(bytes(100_000), source)
+
+    assert [one.scope.cancel_called for one in (first, second, third)] == [False, False, True]
+    assert backlog.size == 200_000
+    await first.receive()
+    second.close()
+    assert backlog.size == 0
 
 
 async def test_a_copy_of_a_request_that_breaks_off_breaks_off_too() -> None:

@@ -3,7 +3,8 @@
 Rules:
 
 1. The request knows nothing of its copies: they neither slow nor fail it. A copy that reads the body more slowly than
-   it comes is broken off once it is `_MAX_BEHIND` behind; so is one whose request is broken off.
+   it comes is broken off once it is `_MAX_BEHIND` behind, or all copies of its policy are `_MAX_BEHIND_TOGETHER`; so is
+   one whose request is broken off.
 2. A copy lasts no longer than `_TIMEOUT_S`, and a policy has no more than `_MAX_COPIES` at a time: a mirror that hangs
    holds no more than these. Its response is read, up to `_MAX_RESPONSE`, so that its connection can serve again.
 """
@@ -27,6 +28,7 @@ from .context import FilterContext
 _log = logging.getLogger(__name__)
 
 _MAX_BEHIND = 1 << 20  # Envoy's limit of what one connection buffers
+_MAX_BEHIND_TOGETHER = 64 << 20
 _MAX_RESPONSE = 1 << 20
 _MAX_COPIES = 1024  # what Envoy's clusters bear by default
 _TIMEOUT_S = 60.0
@@ -40,6 +42,7 @@ class Mirror:
         self._service = service
         self._context = context
         self._copies = 0
+        self.backlog = _Backlog()
 
     def is_chosen(self) -> bool:
         """Whether chance has this request copied."""
@@ -71,6 +74,8 @@ class Mirror:
             _log.exception("the copy of %r failed", request)
         finally:
             self._copies -= 1
+            if not isinstance(body, bytes):
+                body.close()
 
 
 def mirrored(mirrors: Sequence[Mirror], service: Service) -> Service:
@@ -88,7 +93,7 @@ def mirrored(mirrors: Sequence[Mirror], service: Service) -> Service:
         return service(request)
 
     async def copied(request: Request, body: Body, chosen: Sequence[Mirror]) -> Response:
-        copies = [_CopiedBody(body.length) for _ in chosen]
+        copies = [_CopiedBody(body.length, mirror.backlog) for mirror in chosen]
         for mirror, one in zip(chosen, copies, strict=True):
             mirror.send(request, one)
         request.body = tee = _Tee(body, copies)
@@ -195,10 +200,20 @@ class _Tee:
         self._body.close()
 
 
+class _Backlog:
+    """How many bytes the copies of a policy have yet to read, in all."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
 class _CopiedBody:
     """A body that comes from another's reader. `scope` is that of the copy, which ends where the body breaks off."""
 
-    def __init__(self, length: int | None) -> None:
+    def __init__(self, length: int | None, backlog: _Backlog) -> None:
+        self._backlog = backlog
         self.length = length
         self.trailers: Headers = []
         self.finished = False
@@ -212,8 +227,8 @@ class _CopiedBody:
         """Some more, and perhaps the last of it."""
         if self.scope.cancel_called or self._whole:
             return
-        self._behind += len(piece)
-        if self._behind > _MAX_BEHIND:
+        self._grow(len(piece))
+        if self._behind > _MAX_BEHIND or self._backlog.size > _MAX_BEHIND_TOGETHER:
             self.close()
             return
         if piece:
@@ -239,11 +254,16 @@ class _CopiedBody:
 
     def receive_nowait(self) -> bytes:
         piece = self._pieces.popleft() if self._pieces else b""
-        self._behind -= len(piece)
+        self._grow(-len(piece))
         self.finished = self._whole and not self._pieces
         return piece
 
+    def _grow(self, size: int) -> None:
+        self._behind += size
+        self._backlog.size += size
+
     def close(self) -> None:
         self._pieces.clear()
+        self._grow(-self._behind)
         if not self.finished:
             self.scope.cancel()
