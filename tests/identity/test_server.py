@@ -357,9 +357,8 @@ async def test_a_ca_that_is_not_there_is_told() -> None:
         await unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         root = authority_certificate(keys.generate())
-        with pytest.raises(
-            Unreachable, match=f"127.0.0.1:{port} cannot be reached: .*: Connection refused; see that `meshproxy ca serve` runs"
-        ):
+        told = f"127.0.0.1:{port} cannot be reached: .*: Connection refused; see that `meshproxy ca serve` runs"
+        with pytest.raises(Unreachable, match=told):
             await obtain(RemoteCa("127.0.0.1", "cluster.local", (root,), port), REVIEWS, None, Clock())
 
 
