@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 
 from meshproxy.snapshot import SocketAddress
+from meshproxy.telemetry.prometheus import render
 
 from .mesh.support import GATEWAY, problems_of, service_entry, snapshot_of, virtual_service
 from .proxy.support import Backend, Gateway, answers, backend, gateway
@@ -102,7 +103,7 @@ async def test_policies() -> None:
             )
         ]
         lines = await proxy.logged(7)
-        counted = proxy.worker.metrics.render().decode()
+        counted = render(proxy.worker.metrics).decode()
 
     assert [one.status for one in answers] == [200, 403, 200, 403, 403, 403, 200]
     assert answers[1].body == b"RBAC: access denied"

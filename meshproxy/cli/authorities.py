@@ -16,7 +16,7 @@ from ..identity.protocol import DEFAULT_PORT
 from ..identity.spiffe import SpiffeId
 from ..mesh import Trust
 from ..mesh.names import TRUST_DOMAIN
-from .identity import CaOptions, RemoteAddress
+from .ca_options import CaOptions, RemoteAddress
 from .keys import Passphrase
 
 _MAX_TOKEN = 4096

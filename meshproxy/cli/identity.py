@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from ..identity.errors import IdentityError, Unusable
 from ..mesh import Mesh, Trust, needs_of_identity
 from ..resources import MeshConfig
 from ..snapshot import Snapshot
+from .ca_options import CaOptions, RemoteAddress
 from .configuration import EXIT_PROBLEMS, EXIT_UNUSABLE
 from .keys import File, Lifetime, passphrase_file_option
 from .serving import fail
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from .authorities import Ca
 
 Command = TypeVar("Command", bound=Callable[..., object])
-
-
-@dataclass(frozen=True)
-class RemoteAddress:
-    """Where `meshproxy ca serve` is."""
-
-    host: str
-    port: int | None
-    """None for the usual one."""
 
 
 class CaLocation(click.ParamType[Path | RemoteAddress]):
@@ -52,20 +43,6 @@ class CaLocation(click.ParamType[Path | RemoteAddress]):
         except ValueError:
             pass
         self.fail(f"{text!r} is not where a CA is; write certs/, or https://ca.example.com:15012", param, ctx)
-
-
-@dataclass(frozen=True)
-class CaOptions:
-    """What a person said of the CA. `location` is None where there is none."""
-
-    location: Path | RemoteAddress | None
-    join_token_file: Path | None
-    ca_root: Path | None
-    credentials: Path | None
-    trust_domain: str | None
-    trust_domain_aliases: tuple[str, ...]
-    certificate_ttl_s: float
-    passphrase_file: Path | None
 
 
 _OPTIONS = (

@@ -79,7 +79,9 @@ class Admin:
         return _text(200, f"{state.value}\n") if trouble is None else _text(503, f"{trouble}\n")
 
     def _prometheus(self, request: Request) -> Response:
-        return _response(200, b"text/plain; version=0.0.4; charset=utf-8", self._metrics.render())
+        from ..telemetry.prometheus import render  # nobody waits at the start for what may never be asked for
+
+        return _response(200, b"text/plain; version=0.0.4; charset=utf-8", render(self._metrics))
 
     def _certs(self, request: Request) -> Response:
         from .tls.certs import certificates_page  # what reads certificates is there where there are some

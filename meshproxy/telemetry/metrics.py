@@ -236,9 +236,3 @@ class Metrics:
 
     def route(self, virtual_host: str, stat_prefix: str) -> RouteStats:
         return self.routes.setdefault((virtual_host, stat_prefix), RouteStats(virtual_host, stat_prefix))
-
-    def render(self) -> bytes:
-        """In Prometheus' text format, version 0.0.4."""
-        from .prometheus import render  # nobody waits at the start for what may never be asked for
-
-        return render(self)

@@ -44,6 +44,7 @@ from meshproxy.snapshot import (
     TrustedCa,
     VirtualHost,
 )
+from meshproxy.telemetry.prometheus import render
 
 from ..certificates import Ca, Pair
 from .support import GET, LOCALHOST, OK, Backend, Gateway, Peer, answers, backend, gateway, snapshot, until
@@ -158,7 +159,7 @@ def lenient(context: ssl.SSLContext | None = None) -> ssl.SSLContext:
 
 
 def metric(proxy: Gateway, name: str) -> float:
-    for line in proxy.worker.metrics.render().decode().splitlines():
+    for line in render(proxy.worker.metrics).decode().splitlines():
         if line.startswith(f"envoy_listener_{name}_total{{"):
             return float(line.split()[-1])
     raise KeyError(name)

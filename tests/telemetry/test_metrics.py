@@ -8,13 +8,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshproxy.telemetry.metrics import BUCKETS_MS, Histogram, Metrics
+from meshproxy.telemetry.prometheus import render
 
 Sample = Callable[..., float | None]
 
 
 def scraped(metrics: Metrics) -> Sample:
     """Look up a sample in the rendered page by its name and some of its labels."""
-    families = list(text_string_to_metric_families(metrics.render().decode()))
+    families = list(text_string_to_metric_families(render(metrics).decode()))
 
     def sample(name: str, **labels: str) -> float | None:
         found = [
@@ -123,4 +124,4 @@ def test_names_from_configuration_cannot_break_the_page() -> None:
 
 
 def test_a_proxy_that_has_served_nothing_has_a_page() -> None:
-    assert b"# TYPE istio_requests_total counter" in Metrics().render()
+    assert b"# TYPE istio_requests_total counter" in render(Metrics())
