@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cases import TLS_CASES
 from bench.peers import PEERS
 from bench.usage import family
 
@@ -131,7 +132,7 @@ def test_tls_tells_what_requests_to_endpoints_by_tls_cost(tmp_path: Path) -> Non
     finished = bench("tls", "--rounds", "1", "--python", sys.executable, "--json", str(file))
     assert finished.returncode == 0, finished.stderr
     cases = json.loads(file.read_text())["parts"]["tls"]["data"]["cases"]
-    assert [one["case"]["name"] for one in cases] == ["plain", "tls", "tls-large", "handshake"]
+    assert [one["case"]["name"] for one in cases] == [case.name for case in TLS_CASES]
     rounds = [one for case in cases for several in case["rounds"].values() for one in several]
     assert all(one["requests_per_s"] > 0 and one["errors"] == 0 for one in rounds)
 

@@ -61,7 +61,7 @@ class BoundedHost(Host):
 
     def take_idle(self, replayable: bool) -> Http1ClientConnection | None:
         """As `Host.take_idle`. Raises `Failure` (UO)."""
-        connection = super().take_idle(replayable)
+        connection = Host.take_idle(self, replayable)  # `super` takes as long again
         if connection is not None and not self._breakers.requests.take():
             self.idle.append(connection)
             raise Failure(OVERFLOW)
@@ -160,7 +160,7 @@ class BoundedHost(Host):
 
     def _release(self, connection: Http1ClientConnection, reusable: bool) -> None:
         self._breakers.requests.give_back()
-        super()._release(connection, reusable)
+        Host._release(self, connection, reusable)
         if self._waiting:
             self._hand_out()
 
