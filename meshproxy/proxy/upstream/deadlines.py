@@ -35,13 +35,14 @@ class Timed(Protocol):
 class Deadlines:
     """Those of a trio run. Times are trio's."""
 
-    __slots__ = ("_forgotten", "_heap", "_nap", "_next", "_number", "now")
+    __slots__ = ("_heap", "_nap", "_next", "_number", "_timed", "now")
 
     def __init__(self) -> None:
         self.now = trio.lowlevel.current_clock().current_time
         """`trio.current_time`, without finding out first which run this is."""
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._forgotten = 0
+        self._heap: list[tuple[float, int]] = []
+        # Apart from the heap, so that what needs its deadline no more is not kept for it.
+        self._timed: dict[int, Timed] = {}
         self._number = count(1).__next__
         self._next = math.inf
         """When the task looks next."""
@@ -49,26 +50,26 @@ class Deadlines:
         spawn_system_task(self._run)
 
     def __repr__(self) -> str:
-        return f"<Deadlines: {len(self._heap) - self._forgotten}>"
+        return f"<Deadlines: {len(self._timed)}>"
 
     def set(self, timed: Timed, time: float) -> None:
         """Let it strike at a time, and at no other."""
         if timed.due:
             self.forget(timed)
         timed.due = number = self._number()
-        heappush(self._heap, (time, number, timed))
+        self._timed[number] = timed
+        heappush(self._heap, (time, number))
         if time < self._next:
             self._next = self._nap.deadline = time
 
     def forget(self, timed: Timed) -> None:
         """It need not strike, if it has not yet."""
         if timed.due:
+            del self._timed[timed.due]
             timed.due = 0
-            self._forgotten += 1
-            if self._forgotten > len(self._heap) // 2 + _FEW:
-                self._heap = [entry for entry in self._heap if entry[2].due == entry[1]]
+            if len(self._heap) > 2 * len(self._timed) + _FEW:
+                self._heap = [entry for entry in self._heap if entry[1] in self._timed]
                 heapify(self._heap)
-                self._forgotten = 0
 
     async def _run(self) -> None:
         while True:
@@ -81,14 +82,12 @@ class Deadlines:
     def _strike(self, now: float) -> None:
         """Let all strike whose time has come. What they do may set and forget others."""
         while self._heap:
-            time, number, timed = self._heap[0]
-            forgotten = timed.due != number
-            if not forgotten and time > now:
+            time, number = self._heap[0]
+            if time > now and number in self._timed:
                 break
             heappop(self._heap)
-            if forgotten:
-                self._forgotten -= 1
-            else:
+            timed = self._timed.pop(number, None)
+            if timed is not None:
                 timed.due = 0
                 timed.strike()
 
