@@ -128,9 +128,8 @@ async def pair(
 ) -> AsyncIterator[Pair]:
     """The pair, with these resources beside those of the example, whose ports are any that are free."""
     ports = {port: free_port() for port in (9301, 9302, 9303)}
-    texts = [*documents, CALLED]
-    for port, free in ports.items():
-        texts = [text.replace(str(port), str(free)) for text in texts]
+    # At once: in a port that is free, digits of another may stand.
+    texts = [re.sub(r"\b930[123]\b", lambda found: str(ports[int(found[0])]), text) for text in (*documents, CALLED)]
     assert problems_of(*texts) == []
     mesh = mesh_of(*texts)
     async with AsyncExitStack() as stack:

@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cases import TLS_CASES
 from bench.peers import PEERS
 from bench.usage import family
-
-from ..envoy.binary import needs_envoy
 
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
@@ -116,44 +113,3 @@ def test_balancers_are_timed_by_the_interpreter_that_is_given(tmp_path: Path) ->
     rows = json.loads(file.read_text())["parts"]["balancers"]["data"]["rows"]
     assert {policy.split()[0] for policy, *_ in rows} >= {"ring", "Maglev"}
     assert all(chosen_us > 0 for *_, chosen_us in rows)
-
-
-def test_policies_are_compared_with_none(tmp_path: Path) -> None:
-    file = tmp_path / "out.json"
-    finished = bench("policies", "--rounds", "1", "--python", sys.executable, "--json", str(file))
-    assert finished.returncode == 0, finished.stderr
-    rounds = json.loads(file.read_text())["parts"]["policies"]["data"]["rounds"]
-    assert {len(figures) for figures in rounds.values()} == {1}
-    assert "retries with a time limit a try" in rounds
-
-
-def test_tls_tells_what_requests_to_endpoints_by_tls_cost(tmp_path: Path) -> None:
-    file = tmp_path / "out.json"
-    finished = bench("tls", "--rounds", "1", "--python", sys.executable, "--json", str(file))
-    assert finished.returncode == 0, finished.stderr
-    cases = json.loads(file.read_text())["parts"]["tls"]["data"]["cases"]
-    assert [one["case"]["name"] for one in cases] == [case.name for case in TLS_CASES]
-    rounds = [one for case in cases for several in case["rounds"].values() for one in several]
-    assert all(one["requests_per_s"] > 0 and one["errors"] == 0 for one in rounds)
-
-
-@needs_envoy
-def test_pair_compares_two_sidecars_with_two_envoys(tmp_path: Path) -> None:
-    file = tmp_path / "out.json"
-    finished = bench("pair", "--rounds", "1", "--python", sys.executable, "--json", str(file))
-    assert finished.returncode == 0, finished.stderr
-    for case in json.loads(file.read_text())["parts"]["pair"]["data"]["cases"]:
-        for rounds in case["rounds"].values():
-            assert [one["errors"] for one in rounds] == [0], case["case"]["name"]
-            assert rounds[0]["user_us"] > 0
-
-
-def test_access_times_decisions_and_requests_with_tokens_and_behind_policies(tmp_path: Path) -> None:
-    file = tmp_path / "out.json"
-    finished = bench("access", "--rounds", "1", "--python", sys.executable, "--json", str(file))
-    assert finished.returncode == 0, finished.stderr
-    parts = json.loads(file.read_text())["parts"]
-    assert all(microseconds > 0 for _, _, microseconds in parts["decisions"]["data"]["rows"])
-    cases = parts["beside-envoy"]["data"]["cases"]
-    assert [one["case"]["name"] for one in cases] == ["plain", "token", "policies"]
-    assert all(one["errors"] == 0 for case in cases for rounds in case["rounds"].values() for one in rounds)
