@@ -8,7 +8,7 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/res
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import quote_from_bytes
 
 from .message import Headers, Request, Response, header, remove_headers, set_header
@@ -110,10 +110,18 @@ class Failure(Exception):
         self.kind = kind
         self.details = details or kind.details
 
+    def alone(self) -> Self:
+        """Itself, to be kept, without where it was raised and what it came of.
+
+        The frames of either may hold it as it holds them: garbage, and in an outage from every request. Those of what
+        it came of do since Python 3.12, where the frame of a coroutine that has failed holds those that awaited it.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
+
     def respond(self, request: Request | None, headers: Headers | None = None) -> Response:
         """The local reply, with `headers` besides its own. The request keeps why it failed."""
-        # Its frames would hold it as it holds them: garbage, and in an outage from every request.
-        self.__traceback__ = None
+        self.alone()
         kind = self.kind
         if request is not None:
             add_flags(request, kind.flags)

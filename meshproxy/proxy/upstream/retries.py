@@ -61,7 +61,7 @@ def retrying(cluster: Upstream, chance: Chance) -> Service:
         except Failure as failure:
             if not rules.failed(failure):
                 raise
-            outcome: Outcome = failure.with_traceback(None)
+            outcome: Outcome = failure.alone()
         else:
             if not rules.answered(response):
                 return response
@@ -165,7 +165,7 @@ async def _retry(cluster: Upstream, request: Request, tries: Tries, rules: Retry
     try:
         return await cluster(request)
     except Failure as failure:
-        return failure.with_traceback(None)
+        return failure.alone()
 
 
 def _end(request: Request, outcome: Outcome, retries: int, flag: str = "") -> Response:
