@@ -463,8 +463,8 @@ DIFFERENCES = (
     ),
     Difference(
         "grpc-not-post",
-        "`grpc-timeout` of a request that is no POST",
-        "heeded where its content type is gRPC's",
+        "`grpc-timeout` of a request that is no POST, and `grpc-status` of the answer to one",
+        "heeded where its content type is gRPC's, the status by outlier detection",
         "passed on",
         "gRPC is POST; no other request is looked at for it",
     ),

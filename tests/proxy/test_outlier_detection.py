@@ -78,6 +78,29 @@ async def test_a_backend_that_fails_is_ejected(script: Script) -> None:
     assert found[5:] == [200] * 15
 
 
+CALL = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc+proto\r\ncontent-length: 0\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "ejected"),
+    [
+        (CALL, OK.replace(b"\r\n", b"\r\ngrpc-status: 14\r\n", 1), True),
+        (CALL, OK.replace(b"\r\n", b"\r\ngrpc-status: 5\r\n", 1), False),
+        (CALL, FAILED.replace(b"\r\n", b"\r\ngrpc-status: 0\r\n", 1), False),
+        (CALL, FAILED, True),
+        (POST, OK.replace(b"\r\n", b"\r\ngrpc-status: 14\r\n", 1), False),
+    ],
+)
+async def test_a_call_of_grpc_counts_by_its_own_status(request_: bytes, answer: bytes, ejected: bool) -> None:
+    async with backend(answers(answer)) as called, gateway(snapshot(detecting(called))) as proxy:
+        client = await proxy.client()
+        for _ in range(2):
+            await client.request(request_)
+        status = (await client.request(GET)).status
+    assert (status == 503) is ejected
+
+
 async def test_a_backend_that_refuses_connections_is_ejected() -> None:
     dead = unused_address()
     async with backend() as good, gateway(snapshot(detecting(dead, good))) as proxy:

@@ -19,7 +19,7 @@ LOCAL = Outlier.CONSECUTIVE_LOCAL_ORIGIN_FAILURE
 
 NOT_REACHED = "not reached"
 BROKEN_OFF = "broken off"
-Outcome = int | str
+Outcome = int | str | bytes
 
 
 def hosts(count: int) -> list[Host]:
@@ -27,9 +27,11 @@ def hosts(count: int) -> list[Host]:
 
 
 def seen(detector: OutlierDetector, host: Host, outcome: Outcome) -> Sequence[Outlier]:
-    """What one request tells: a status, or how it failed."""
+    """What one request tells: a status, of gRPC if it is bytes, or how it failed."""
     if isinstance(outcome, int):
         return detector.answered(host, outcome)
+    if isinstance(outcome, bytes):
+        return detector.called(host, outcome)
     return detector.failed(host, connected=outcome == BROKEN_OFF)
 
 
@@ -91,6 +93,17 @@ SPLIT_2: dict[str, Any] = {
         (GATEWAY_2 | {"error_codes": (404,)}, (404,) * 4, None),
         (GATEWAY_2 | {"error_codes": (503, 404)}, (503, 503), 2),
         (SPLIT_2 | {"error_codes": (429,)}, (NOT_REACHED, 429), 2),
+        # Statuses of gRPC, by what they come to in HTTP; codes are for HTTP's own.
+        ({"consecutive_5xx": 2}, (b"14", b"13"), 2),
+        ({"consecutive_5xx": 2}, (b"2", b"12", b"15"), 2),
+        ({"consecutive_5xx": 1}, tuple(b"0 1 3 5 6 7 8 9 10 11 16".split()), None),
+        ({"consecutive_5xx": 2}, (b"14", b"0", b"14", 500), 4),
+        ({"consecutive_5xx": 1}, (b"17",), 1),
+        ({"consecutive_5xx": 1}, (b"-1",), 1),
+        ({"consecutive_5xx": 1}, (b"9" * 5000,), 1),
+        (GATEWAY_2, (b"13", b"14", b"2", b"4", b"14"), 5),
+        (SPLIT_2, (NOT_REACHED, b"0", NOT_REACHED), None),
+        ({"error_codes": (404,), "consecutive_5xx": 2}, (b"5", b"5", b"14", b"14"), 4),
     ],
 )
 def test_a_host_is_ejected_after_as_many_failures_in_a_row(

@@ -192,3 +192,8 @@ def is_grpc(request: Request) -> bool:
     # Two of them say nothing that could be relied on; joined, as Envoy joins them, they do not match.
     content_type = b",".join([value for name, value in request.headers if name == b"content-type"])
     return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")
+
+
+def grpc_status(request: Request, response: Response) -> bytes | None:
+    """The status of gRPC in the head of an answer; None where there is none, or the request is no gRPC."""
+    return header(response.headers, b"grpc-status") if is_grpc(request) else None

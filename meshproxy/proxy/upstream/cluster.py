@@ -19,6 +19,7 @@ from ..http.failures import (
     PROTOCOL_ERROR,
     RESPONSE_TIMEOUT,
     Failure,
+    grpc_status,
 )
 from ..http.http1_client import Http1ClientConnection
 from ..http.message import Request, Response, set_header
@@ -194,8 +195,11 @@ class Cluster:
         stats.count(status, elapsed)
         if status >= 500:
             host.errors += 1
-        if self._outliers is not None and (reasons := self._outliers.answered(host, status)):
-            self._eject(host, reasons)
+        if self._outliers is not None:
+            told = grpc_status(request, response) if request.method == b"POST" else None  # gRPC is always POST
+            reasons = self._outliers.answered(host, status) if told is None else self._outliers.called(host, told)
+            if reasons:
+                self._eject(host, reasons)
         request.details = "via_upstream"
         if isinstance(request.body, bytes) or request.body.finished:
             request.service_time_ms = milliseconds = int(elapsed * 1000)

@@ -16,6 +16,10 @@ from .host import HealthFlag, Host, OutlierRecord
 
 _GATEWAY_FAILURES = frozenset((502, 503, 504))
 
+# What statuses of gRPC come to in HTTP: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+_OF_GRPC = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
+_OF_UNKNOWN_GRPC = 500
+
 
 class Outlier(enum.Enum):
     """Why a host is one; each value is Envoy's name in metrics."""
@@ -43,6 +47,13 @@ class OutlierDetector:
         if self._codes:
             status = max(status, 500) if status in self._codes else 200
         return self._counted(record, status)
+
+    def called(self, host: Host, grpc_status: bytes) -> Sequence[Outlier]:
+        """A host has answered a call of gRPC with such a status in its head: it counts in place of HTTP's, and
+        `error_codes` do not matter. Returns why the host is an outlier now, if it is."""
+        known = grpc_status.isdigit() and len(grpc_status) <= 2 and int(grpc_status) < len(_OF_GRPC)
+        host.outlier.consecutive_local_origin_failure = 0
+        return self._counted(host.outlier, _OF_GRPC[int(grpc_status)] if known else _OF_UNKNOWN_GRPC)
 
     def failed(self, host: Host, connected: bool) -> Sequence[Outlier]:
         """A host was not reached, or with `connected` did not answer as it should. Returns why it is an outlier now."""

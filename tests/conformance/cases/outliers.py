@@ -75,6 +75,13 @@ def _in_a_row(name: str, count: int, status: str) -> Exchange:
     return exchange(name, *[head("/")] * count, answer=answer, methods=["GET"] * count)
 
 
+def _grpc_in_a_row(name: str, count: int, status: str, grpc_status: str) -> Exchange:
+    """As many calls of gRPC, of whose answers the head tells a status of gRPC's own."""
+    answer = f"HTTP/1.1 {status}\r\ngrpc-status: {grpc_status}\r\ncontent-length: 0\r\n\r\n".encode()
+    call = head("/", "content-type: application/grpc", "content-length: 0", method="POST")
+    return exchange(name, *[call] * count, answer=Answer((answer,)), methods=["POST"] * count)
+
+
 CASES = (
     Case(
         "consecutive 5xx errors",
@@ -130,6 +137,45 @@ CASES = (
         "one error code",
         _detecting("consecutiveGatewayErrors: 1, consecutive5xxErrors: 2, outlierDetectionHttpErrorCodes: [404]"),
         (_in_a_row("two 404s", 2, "404 Not Found"), get("/", name="after 404s")),
+    ),
+    Case(
+        "statuses of gRPC",
+        _detecting("consecutive5xxErrors: 2"),
+        (
+            _grpc_in_a_row("two calls that are not found", 2, "503 Service Unavailable", "5"),
+            _grpc_in_a_row("two calls that are well", 2, "503 Service Unavailable", "0"),
+            get("/", name="after four calls"),
+            _grpc_in_a_row("two calls that are unavailable", 2, "200 OK", "14"),
+            get("/", name="after two that are unavailable"),
+        ),
+    ),
+    Case(
+        "gateway errors of gRPC",
+        _detecting("consecutiveGatewayErrors: 2, consecutive5xxErrors: 0"),
+        (
+            _grpc_in_a_row("two internal errors", 2, "503 Service Unavailable", "13"),
+            _grpc_in_a_row("two with a status nobody knows", 2, "503 Service Unavailable", "99"),
+            get("/", name="after four calls that failed"),
+            _grpc_in_a_row("two that took too long", 2, "200 OK", "4"),
+            get("/", name="after two that took too long"),
+        ),
+    ),
+    Case(
+        "error codes, and statuses of gRPC that come to them",
+        _detecting("consecutive5xxErrors: 2, outlierDetectionHttpErrorCodes: [404]"),
+        (
+            _grpc_in_a_row("two with the code", 2, "404 Not Found", "0"),
+            _grpc_in_a_row("two that come to the code", 2, "200 OK", "5"),
+            get("/", name="after four with error codes"),
+        ),
+    ),
+    Case(
+        "error codes, and statuses of gRPC that do not come to them",
+        _detecting("consecutive5xxErrors: 2, outlierDetectionHttpErrorCodes: [404]"),
+        (
+            _grpc_in_a_row("two that come to 500", 2, "200 OK", "13"),
+            get("/", name="after two that come to 500"),
+        ),
     ),
     Case(
         "too few to eject one",
