@@ -185,15 +185,16 @@ def effective_policy(rule: MergedRule | None, subset: PlacedSubset | None, port:
     """The policy of `port`: a subset's fields go before those of the top level, one by one.
 
     At either level, a port's own settings stand in for that level's as a whole: what they leave out is back
-    at its default, not inherited.
+    at its default, not inherited. That cannot be said of the retry budget, which ports do not have.
     """
-    levels = list(_levels(rule, subset, port))
+    all_levels = list(_levels(rule, subset, port))
+    levels = all_levels[:1] if all_levels and isinstance(all_levels[0].policy, PortTrafficPolicy) else all_levels
     policies = [level.policy for level in levels]
     return EffectivePolicy(
         next((level.load_balancer for level in policies if level.load_balancer is not None), None),
         next((level.connection_pool for level in policies if level.connection_pool is not None), None),
         next((level.outlier_detection for level in policies if level.outlier_detection is not None), None),
-        next((one.retry_budget for one in policies if isinstance(one, TrafficPolicy) and one.retry_budget), None),
+        next((budget for level in all_levels if (budget := _retry_budget(level.policy))), None),
         next((_tls(level, rule) for level in levels if level.policy.tls is not None), None),
     )
 
@@ -210,12 +211,13 @@ def _levels(rule: MergedRule | None, subset: PlacedSubset | None, port: int) -> 
     """The levels that have a say about `port`, the narrow one first."""
     if subset is not None and subset.subset.traffic_policy is not None:
         path = ("spec", "subsets", subset.place, "trafficPolicy")
-        narrow = _at_port(subset.subset.traffic_policy, subset.resource, path, port)
-        yield narrow
-        if isinstance(narrow.policy, PortTrafficPolicy):
-            return
+        yield _at_port(subset.subset.traffic_policy, subset.resource, path, port)
     if rule is not None and rule.traffic_policy is not None:
         yield _at_port(rule.traffic_policy, rule.owner, ("spec", "trafficPolicy"), port)
+
+
+def _retry_budget(policy: TrafficPolicy | PortTrafficPolicy) -> RetryBudget | None:
+    return policy.retry_budget if isinstance(policy, TrafficPolicy) else None
 
 
 def _at_port(policy: TrafficPolicy, resource: Resource[DestinationRule], path: Path, port: int) -> _Level:

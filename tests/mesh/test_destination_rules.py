@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproxy.snapshot import Cluster
+from meshproxy.snapshot import Cluster, RetryBudget
 
 from .support import GATEWAY, only_cluster, problems_of, snapshot_of, virtual_service
 
@@ -85,6 +85,12 @@ def test_a_subsets_settings_for_the_port_leave_nothing_of_the_top_level() -> Non
     document = rule(f"trafficPolicy: {FAST}, subsets: [{{name: v1, trafficPolicy: {own}}}]")
     chosen = cluster(document, subset="v1")
     assert (chosen.lb_policy, chosen.connect_timeout_s) == ("ROUND_ROBIN", 10.0)
+
+
+def test_the_retry_budget_which_ports_cannot_have_is_the_top_levels_beside_a_subsets_settings_for_the_port() -> None:
+    own = "{retryBudget: {percent: 2}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: ROUND_ROBIN}}]}"
+    document = rule(f"trafficPolicy: {{retryBudget: {{percent: 1}}}}, subsets: [{{name: v1, trafficPolicy: {own}}}]")
+    assert cluster(document, subset="v1").circuit_breakers.retry_budget == RetryBudget(1)
 
 
 def test_a_subset_inherits_the_top_levels_settings_for_the_port() -> None:
