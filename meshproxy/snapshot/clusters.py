@@ -214,6 +214,7 @@ class Cluster:
     `slow_start` is for the policies LEAST_REQUEST and ROUND_ROBIN.
 
     Where fewer than `healthy_panic_threshold` percent of the endpoints are healthy, all of them serve; with 0, never.
+    With `outlier_detection`, this is about those alone that pass their health checks.
 
     A connection is closed when it has been idle for `idle_timeout_s` (0 is never), and as soon as it is idle once it is
     `max_connection_duration_s` old or has served `max_requests_per_connection`.

@@ -469,6 +469,13 @@ DIFFERENCES = (
         "gRPC is POST; no other request is looked at for it",
     ),
     Difference(
+        "panic-and-probes",
+        "endpoints that fail their probe, where fewer are healthy than `minHealthPercent`",
+        "left out by Istio; Envoy, where it probes itself, has them serve with the rest",
+        "left out",
+        "who is not ready is never asked",
+    ),
+    Difference(
         "inbound-grpc-timeout",
         "`grpc-timeout` at the sidecar of the workload that is called",
         "ends the stream by Envoy's `max_stream_duration`",

@@ -10,7 +10,7 @@ import pytest
 from meshproxy.proxy.upstream.balancers import load_balancer
 from meshproxy.proxy.upstream.balancers.priorities import shares
 from meshproxy.proxy.upstream.host import HealthFlag, Host
-from meshproxy.snapshot import Cluster, SocketAddress
+from meshproxy.snapshot import Cluster, OutlierDetection, SocketAddress
 
 from .chi_squared import fits
 from .made import made_request
@@ -124,3 +124,34 @@ def test_a_priority_stands_by_until_it_is_needed() -> None:
     for host in first:
         host.health_flags = HealthFlag.FAILED_ACTIVE_HC
     assert picked(first + second).keys() == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("panic_threshold", "serving"),
+    [
+        (0, {8000}),
+        (50, {8000}),  # one of the two that pass is healthy
+        (51, {8000, 8001}),
+    ],
+)
+def test_when_outlier_detection_panics_hosts_that_fail_their_health_checks_are_as_good_as_not_there(
+    panic_threshold: float, serving: set[int]
+) -> None:
+    hosts = host_set(1, 3)
+    for host in hosts[2:]:
+        host.health_flags = HealthFlag.FAILED_ACTIVE_HC
+    config = Cluster("c", (), healthy_panic_threshold=panic_threshold, outlier_detection=OutlierDetection())
+    balancer = load_balancer(config, hosts, random.Random(7).random, lambda: 0.0)
+    assert {port_of(balancer.pick(made_request())) for _ in range(100)} == serving
+
+
+def test_without_anybody_who_passes_there_is_no_panic() -> None:
+    [host] = host_set(1)
+    host.health_flags = HealthFlag.FAILED_ACTIVE_HC
+    config = Cluster("c", (), healthy_panic_threshold=100, outlier_detection=OutlierDetection())
+    assert load_balancer(config, [host], random.Random(7).random, lambda: 0.0).pick(made_request()) is None
+
+
+def port_of(host: Host | None) -> int:
+    assert host is not None and isinstance(host.address, SocketAddress)
+    return host.address.port

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ....snapshot import Cluster, Maglev, RingHash
-from ..host import Host
+from ..host import HealthFlag, Host
 from .balancer import Balancer, Chance, Clock, NoHosts
 from .consistent_hash import HashOf, MaglevTable, Ring, hash_of
 from .localities import Localities, effective_weight, host_weights, parts, shared_weights
@@ -18,7 +18,13 @@ from .slow_start import any_warming, warming
 
 
 def load_balancer(config: Cluster, hosts: Sequence[Host], chance: Chance, clock: Clock) -> Balancer:
-    """The balancer for hosts as they are now."""
+    """The balancer for hosts as they are now.
+
+    Where outlier detection may panic, hosts that fail their health checks are as good as not there, as in Istio: it is
+    those that are ejected which may be better than none.
+    """
+    if config.outlier_detection is not None and config.healthy_panic_threshold:
+        hosts = [host for host in hosts if HealthFlag.FAILED_ACTIVE_HC not in host.health_flags]
     if isinstance(config.lb_policy, RingHash | Maglev):
         key = hash_of(chance)
         compose = partial(_by_hash, config, key)
