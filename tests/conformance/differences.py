@@ -627,7 +627,7 @@ DIFFERENCES = (
         "copy-bounds",
         "a mirror that hangs",
         "holds its copies for as long as the route's timeout, and as many as its cluster's circuit breakers let",
-        "holds each for 60 s, 1,024 and 64 MiB of streamed bodies at most",
+        "holds each for 60 s, 1,024 and 64 MiB of bodies at most",
         "there is a bound whatever the policy says",
     ),
     Difference(

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from meshproxy.proxy.filters import mirror
 from meshproxy.proxy.filters.context import FilterContext
-from meshproxy.proxy.http.message import Body
+from meshproxy.proxy.http.message import Body, Request, Response
 from meshproxy.proxy.worker import Worker
 from meshproxy.snapshot import (
     Cluster,
@@ -251,6 +251,28 @@ async def test_there_is_a_bound_to_the_copies_under_way(monkeypatch: pytest.Monk
         client.close()
         worker.stop()
     assert len(copy.connections) == 2
+
+
+async def test_copies_of_bodies_that_came_whole_hold_so_much_together_and_give_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mirror, "_MAX_BEHIND_TOGETHER", 250)
+    answered, copied = trio.Event(), []
+
+    async def hanging(request: Request) -> Response:
+        copied.append(request)
+        await answered.wait()
+        return Response(200, [])
+
+    async with trio.open_nursery() as nursery:
+        to = mirror.Mirror(FractionalPercent(100), hanging, FilterContext(lambda: 0.0, nursery.start_soon))
+        service = mirror.mirrored([to], Service())
+        for size in (100, 100, 100, 50):
+            await service(made_request(method=b"POST", body=bytes(size)))
+        await wait_all_tasks_blocked()
+        assert sorted(len(cast(bytes, one.body)) for one in copied) == [50, 100, 100]
+        answered.set()
+    assert to.backlog.size == 0
 
 
 async def test_a_mirrors_large_response_is_not_read_to_its_end() -> None:

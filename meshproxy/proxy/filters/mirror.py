@@ -5,8 +5,9 @@ Rules:
 1. The request knows nothing of its copies: they neither slow nor fail it. A copy that reads the body more slowly than
    it comes is broken off once it is `_MAX_BEHIND` behind, or all copies of its policy are `_MAX_BEHIND_TOGETHER`; so is
    one whose request is broken off.
-2. A copy lasts no longer than `_TIMEOUT_S`, and a policy has no more than `_MAX_COPIES` at a time: a mirror that hangs
-   holds no more than these. Its response is read, up to `_MAX_RESPONSE`, so that its connection can serve again.
+2. A copy lasts no longer than `_TIMEOUT_S`, and a policy has no more than `_MAX_COPIES` at a time, nor more bodies that
+   came whole than `_MAX_BEHIND_TOGETHER`: a mirror that hangs holds no more than these. Its response is read, up to
+   `_MAX_RESPONSE`, so that its connection can serve again.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ class Mirror:
 
     def send(self, request: Request, body: bytes | _CopiedBody) -> None:
         """Begin to send a copy with this body."""
-        if self._copies < _MAX_COPIES:
+        whole = len(body) if isinstance(body, bytes) else 0
+        if self._copies < _MAX_COPIES and self.backlog.size + whole <= _MAX_BEHIND_TOGETHER:
             self._copies += 1
+            self.backlog.size += whole
             self._context.background(partial(self._send, _copy_of(request, body), body))
         elif not isinstance(body, bytes):
             body.close()
@@ -74,7 +77,9 @@ class Mirror:
             _log.exception("the copy of %r failed", request)
         finally:
             self._copies -= 1
-            if not isinstance(body, bytes):
+            if isinstance(body, bytes):
+                self.backlog.size -= len(body)
+            else:
                 body.close()
 
 
@@ -201,7 +206,7 @@ class _Tee:
 
 
 class _Backlog:
-    """How many bytes the copies of a policy have yet to read, in all."""
+    """How many bytes the copies of a policy have yet to read, in all, and those of bodies that came whole."""
 
     __slots__ = ("size",)
 
