@@ -315,7 +315,7 @@ class OutlierDetection(Ruled):
     base_ejection_time: PositiveDuration | None = None
     max_ejection_percent: PercentInt | None = None
     min_health_percent: PercentInt | None = None
-    outlier_detection_http_error_codes: tuple[Annotated[int, Field(strict=True, ge=100, le=999)], ...] = ()
+    outlier_detection_http_error_codes: tuple[Annotated[int, Field(strict=True, ge=100, le=599)], ...] = ()
 
     def broken_rules(self) -> Iterator[Wrong]:
         if self.consecutive_local_origin_failures and not self.split_external_local_origin_errors:

@@ -158,6 +158,12 @@ REFUSED = [
     ),
     (
         "DestinationRule",
+        policy("outlierDetection: {outlierDetectionHttpErrorCodes: [599, 600]}"),
+        "trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[1]",
+        "out of range",
+    ),
+    (
+        "DestinationRule",
         policy("loadBalancer: {simple: ROUNDROBIN}"),
         "trafficPolicy.loadBalancer.simple",
         "did you mean ROUND_ROBIN?",
