@@ -207,13 +207,13 @@ async def test_a_request_that_goes_well_costs_outlier_detection_one_call(tmp_pat
     [{"timeout": "15s"}, {"retries": {"attempts": 2, "perTryTimeout": "2s"}}],
     ids=["of the request", "of a try"],
 )
-async def test_a_time_limit_that_is_kept_costs_seven_calls_and_no_coroutine(
+async def test_a_time_limit_that_is_kept_costs_six_calls_and_no_coroutine(
     tmp_path: Path, route: Mapping[str, Any]
 ) -> None:
     without = await _counted(tmp_path)
     limited = await _counted(tmp_path, route)
 
-    assert limited.functions - without.functions == 7 * _REQUESTS
+    assert limited.functions - without.functions == 6 * _REQUESTS
     assert limited.coroutines == without.coroutines
 
 

@@ -29,7 +29,7 @@ from meshproxy.proxy.upstream.host import Host
 from meshproxy.proxy.upstream.recorded_body import MAX_RECORDED
 from meshproxy.proxy.upstream.retries import retrying
 from meshproxy.proxy.upstream.retry_rules import RetryLimit, RetryRules
-from meshproxy.proxy.upstream.tries import Tries
+from meshproxy.proxy.upstream.tries import TimeLimits, Tries
 from meshproxy.snapshot import CircuitBreakers, Endpoint, RetryPolicy, RouteAction, Snapshot, SocketAddress
 from meshproxy.telemetry.metrics import ClusterStats
 
@@ -111,7 +111,7 @@ async def ask(
     request = request or made_request()
     request.retry_rules = RetryRules(policy, count_attempts=True) if policy else None
     per_try_s = policy.per_try_timeout_s if policy else 0.0
-    request.tries = Tries(timeout_s, per_try_s) if timeout_s or per_try_s else None
+    request.tries = Tries(TimeLimits(timeout_s, per_try_s)) if timeout_s or per_try_s else None
     try:
         response = await retrying(cast(Cluster, scripted), lambda: 0.5)(request)
     except Failure as failure:

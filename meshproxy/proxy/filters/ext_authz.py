@@ -21,7 +21,7 @@ from ..http.failures import EXT_AUTHZ_DENIED, EXT_AUTHZ_ERROR, PAYLOAD_TOO_LARGE
 from ..http.message import Body, Headers, Request, Response, Service, header, remove_headers
 from ..routing.matchers import value_test
 from ..splice import Sink
-from ..upstream.tries import Tries
+from ..upstream.tries import TimeLimits, Tries
 from .buffer import received
 from .headers import request_change
 from .jwt_authn import Refuse
@@ -167,7 +167,7 @@ def _names(matchers: Sequence[ValueMatcher]) -> Callable[[bytes], bool]:
 
 async def _answer(question: Request, timeout_s: float, ask: Service) -> tuple[Response, bytes]:
     """An answer that decides, and its body. Raises `Failure` where there is none."""
-    question.tries = tries = Tries(timeout_s)
+    question.tries = tries = Tries(TimeLimits(timeout_s))
     answer = await ask(question)
     body = answer.body
     if not isinstance(body, bytes):

@@ -161,7 +161,7 @@ class Cluster:
         if host is None:
             raise Failure(NO_HEALTHY_UPSTREAM)
         if tries is not None:
-            tries.hosts.append(host)
+            tries.hosts += (host,)
         request.upstream_host = host.name
         stats = self.stats
         stats.requests_active += 1

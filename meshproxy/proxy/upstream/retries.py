@@ -108,7 +108,7 @@ async def _again(cluster: Upstream, request: Request, rules: RetryRules, outcome
     tries = request.tries
     if tries is None:
         tries = request.tries = Tries()
-        tries.hosts += (host for host in cluster.hosts if host.name == request.upstream_host)
+        tries.hosts = tuple(host for host in cluster.hosts if host.name == request.upstream_host)
     retry = 0
     while _can_be_sent_again(request):
         if retry >= rules.policy.num_retries:

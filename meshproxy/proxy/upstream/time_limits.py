@@ -15,7 +15,7 @@ from ...snapshot import RetryPolicy, RouteAction
 from ..http.failures import is_grpc
 from ..http.message import Headers, Request, Response, Service, header, remove_headers, set_header
 from .retry_rules import STEERING, RetryRules, steered
-from .tries import Tries
+from .tries import TimeLimits, Tries
 
 _ATTEMPT_COUNT = b"x-envoy-attempt-count"
 _EXPECTED = b"x-envoy-expected-rq-timeout-ms"
@@ -36,7 +36,8 @@ def bounded(action: RouteAction, count_attempts: bool, service: Service) -> Serv
     if not (rules or count_attempts or timeout_s or per_try_timeout_s or max_grpc_timeout_s is not None):
         return service
 
-    expected_ms = Tries(timeout_s, per_try_timeout_s).expected_ms()
+    limits = TimeLimits(timeout_s, per_try_timeout_s)
+    expected_ms = Tries(limits).expected_ms()
     expected = (_EXPECTED, b"%d" % expected_ms)
 
     def bounding(request: Request) -> Awaitable[Response]:
@@ -44,7 +45,7 @@ def bounded(action: RouteAction, count_attempts: bool, service: Service) -> Serv
         if count_attempts:
             set_header(request.headers, _ATTEMPT_COUNT, b"1")
         if expected_ms and not request.upgrade:
-            request.tries = Tries(timeout_s, per_try_timeout_s)
+            request.tries = Tries(limits)
             request.headers.append(expected)  # of these, no other is let in
         return service(request)
 
@@ -57,7 +58,7 @@ def bounded(action: RouteAction, count_attempts: bool, service: Service) -> Serv
             set_header(request.headers, _ATTEMPT_COUNT, b"1")
         limit_s = grpc_limit_s(request.headers, max_grpc_timeout_s or 0.0)
         if limit_s or per_try_timeout_s:
-            request.tries = Tries(limit_s, per_try_timeout_s, grpc=True)
+            request.tries = Tries(TimeLimits(limit_s, per_try_timeout_s, grpc=True))
             _tell_time(request, request.tries)
         return service(request)
 
@@ -86,7 +87,7 @@ def _tell_time(request: Request, tries: Tries) -> None:
     milliseconds = tries.expected_ms()
     if milliseconds:
         set_header(request.headers, _EXPECTED, b"%d" % milliseconds)
-        if tries.grpc:
+        if tries.limits.grpc:
             set_header(request.headers, _GRPC_TIMEOUT, grpc_timeout(milliseconds))
 
 

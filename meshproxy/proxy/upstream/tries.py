@@ -21,6 +21,7 @@ from ..http.failures import PER_TRY_TIMEOUT, RESPONSE_TIMED_OUT, RESPONSE_TIMEOU
 from .deadlines import Deadlines
 from .host import Host
 
+_NONE: frozenset[int] = frozenset()
 _UPDATE_FREQUENCY = 2  # Istio's, for the retry priority: after so many tries their priorities are passed over
 
 
@@ -34,27 +35,37 @@ class Exchange(Protocol):
         """End it: whoever waits for it finds it failed."""
 
 
-class Tries:
-    """One request's. A `timeout_s` or `per_try_timeout_s` of 0 is none."""
+class TimeLimits:
+    """What a route gives its requests. A `timeout_s` or `per_try_timeout_s` of 0 is none."""
 
-    __slots__ = (
-        *("_exchange", "_passed_over", "_per_try_s", "_scope", "_timeout_s"),
-        *("deadline", "due", "expired", "grpc", "hosts", "is_connected", "limited", "stats", "whole"),
-    )
+    __slots__ = ("grpc", "per_try_s", "timeout_s")
 
     def __init__(self, timeout_s: float = 0.0, per_try_timeout_s: float = 0.0, grpc: bool = False) -> None:
         self.grpc = grpc
         """The upstream is to be told in gRPC's way too how long it may take."""
-        self._timeout_s = timeout_s
-        self._per_try_s = per_try_s = 0.0 if 0 < timeout_s <= per_try_timeout_s else per_try_timeout_s
-        self.limited = timeout_s or per_try_s
-        """Time plays a part, if this is not 0."""
+        self.timeout_s = timeout_s or math.inf
+        # One of at least the whole request's counts as none, as in Envoy: what ends then is the request.
+        self.per_try_s = per_try_timeout_s if 0 < per_try_timeout_s < self.timeout_s else math.inf
+
+
+_UNLIMITED = TimeLimits()
+
+
+class Tries:
+    """One request's."""
+
+    __slots__ = (
+        *("_exchange", "_passed_over", "_scope"),
+        *("deadline", "due", "expired", "hosts", "limits", "stats", "whole"),
+    )
+
+    def __init__(self, limits: TimeLimits = _UNLIMITED) -> None:
+        self.limits = limits
         self._scope: trio.CancelScope | None = None
         self._exchange: Exchange | None = None
-        self.is_connected = False
-        """The present try has, or had, its connection."""
-        self._passed_over: frozenset[int] = frozenset()
-        self.hosts: list[Host] = []
+        """That of the present try, when it has its connection."""
+        self._passed_over: frozenset[int] = _NONE
+        self.hosts: tuple[Host, ...] = ()
         """Those that have had their turn, one for each try."""
         self.whole = False
         """The last of the request has come."""
@@ -66,12 +77,22 @@ class Tries:
         self.stats: ClusterStats | None = None
         """Those of the cluster that is asked."""
 
+    @property
+    def limited(self) -> bool:
+        """Time plays a part."""
+        return self.limits is not _UNLIMITED
+
+    @property
+    def is_connected(self) -> bool:
+        """The present try has its connection."""
+        return self._exchange is not None
+
     def expected_ms(self) -> int:
         """How long a try that begins now may take; 0 when it may take any time."""
-        limit_s = self._per_try_s or self._timeout_s
+        limit_s = min(self.limits.per_try_s, self.limits.timeout_s)
         if self.deadline < math.inf:
             limit_s = min(limit_s, max(self.deadline - trio.current_time(), 0.001))
-        return round(limit_s * 1000)
+        return 0 if limit_s == math.inf else round(limit_s * 1000)
 
     def request_ended(self) -> None:
         """The last of the request has come."""
@@ -79,11 +100,11 @@ class Tries:
         if self._scope is not None:
             self._scope.deadline = self._begin(trio.current_time())
         if self._exchange is not None:
-            self._wait(self._exchange)
+            self.connected(self._exchange)
 
     def begin_another(self) -> None:
         """There is another try."""
-        self.is_connected = self.expired = False
+        self.expired = False
 
     def new_scope(self) -> trio.CancelScope:
         """A scope for something else to wait for than an exchange: it ends when the response should be whole, or when
@@ -93,16 +114,16 @@ class Tries:
 
     def connected(self, exchange: Exchange) -> None:
         """The present try has its connection. What it waits for is given up when time runs out, until it is `over`."""
-        self.is_connected = True
-        if self.limited:
-            self._exchange = exchange
-            if self.whole:
-                self._wait(exchange)
+        self._exchange = exchange
+        if self.whole:
+            deadlines = exchange.deadlines
+            now = deadlines.now()
+            deadlines.set(self, min(self._begin(now), now + self.limits.per_try_s))
 
     def over(self) -> None:
         """The exchange of the present try has come to something."""
         exchange, self._exchange = self._exchange, None
-        if self.due and exchange is not None:
+        if exchange is not None:
             exchange.deadlines.forget(self)
 
     def strike(self) -> None:
@@ -140,19 +161,11 @@ class Tries:
 
     def begin_round(self) -> None:
         """All priorities have had their turns: they begin anew."""
-        self._passed_over = frozenset()
-        self.hosts.clear()
+        self._passed_over = _NONE
+        self.hosts = ()
 
     def _begin(self, now: float) -> float:
         """The whole request is waited for, since `now` at the latest; returns its deadline."""
-        if self._timeout_s and self.deadline == math.inf:
-            self.deadline = now + self._timeout_s
+        if self.deadline == math.inf:
+            self.deadline = now + self.limits.timeout_s
         return self.deadline
-
-    def _wait(self, exchange: Exchange) -> None:
-        """Have the exchange given up when time runs out."""
-        now = exchange.deadlines.now()
-        time = self._begin(now)
-        if self._per_try_s:
-            time = min(time, now + self._per_try_s)
-        exchange.deadlines.set(self, time)
