@@ -1,4 +1,8 @@
-"""What traffic policies cost a request that goes well: gateways that differ in nothing else are loaded in turn."""
+"""What traffic policies cost a request that goes well: gateways that differ in nothing else are loaded in turn.
+
+Machines drift by more than a policy costs, within seconds. So each policy is measured between two measurements of none,
+and compared with their mean.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, Self
 
 from rich.progress import Progress
@@ -40,8 +44,8 @@ _CIRCUIT_BREAKERS = {
 }
 _OUTLIER_DETECTION = {"outlierDetection": {"consecutive5xxErrors": 5, "interval": "10s", "baseEjectionTime": "30s"}}
 
+NONE = Policy("none", _NO_RETRIES)
 POLICIES = (
-    Policy("none", _NO_RETRIES),
     Policy("Istio's default: retries", {}, goal=1.03),
     Policy("timeout", _NO_RETRIES | _TIMEOUT),
     Policy("retries with a time limit a try", _RETRIES),
@@ -53,18 +57,22 @@ POLICIES = (
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU microseconds a request, a figure a round, by the policy's name."""
+    """CPU microseconds a request, a figure a round, by the policy's name; of none, before and after each of them."""
 
     rounds: dict[str, list[float]]
 
     def ratio(self, name: str) -> tuple[float, float, float]:
-        """To what a request costs without policies, each within a round: the median, the least and the most."""
-        found = [one / other for one, other in zip(self.rounds[name], self.rounds[POLICIES[0].name], strict=True)]
+        """To what a request costs without policies, just before and after: the median, the least and the most."""
+        none, place = self.rounds[NONE.name], [policy.name for policy in POLICIES].index(name)
+        found = []
+        for number, cost in enumerate(self.rounds[name]):
+            before = number * (len(POLICIES) + 1) + place
+            found.append(cost / mean(none[before : before + 2]))
         return median(found), min(found), max(found)
 
     def table(self) -> Table:
         """A row a policy."""
-        rows = []
+        rows = [(NONE.name, "", figure(median(self.rounds[NONE.name])), "", "")]
         for policy in POLICIES:
             middle, least, most = self.ratio(policy.name)
             goal = "" if policy.goal is None else f"≤ {policy.goal}"
@@ -85,20 +93,21 @@ class Costs:
 
 def measure(python: Path, *, rounds: int, progress: Progress) -> Costs:
     """Load a gateway for each of the policies, in turn."""
-    bar = progress.add_task("policies: starting", total=len(POLICIES) * (rounds + 1))
-    costs: dict[str, list[float]] = {policy.name: [] for policy in POLICIES}
+    order = [NONE, *(one for policy in POLICIES for one in (policy, NONE))]
+    bar = progress.add_task("policies: starting", total=len(order) * (rounds + 1))
+    costs: dict[str, list[float]] = {policy.name: [] for policy in (NONE, *POLICIES)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshproxy-bench-")))
         upstream = stack.enter_context(origin(folder))
-        gateways = []
-        for number, policy in enumerate(POLICIES):
+        gateways = {}
+        for number, policy in enumerate((NONE, *POLICIES)):
             load = Load(_mesh(upstream.endpoints, policy))
-            gateways.append((policy, stack.enter_context(running_gateway(load, folder / f"{number}", python)), load))
+            gateways[policy.name] = stack.enter_context(running_gateway(load, folder / f"{number}", python)), load
         # The first round opens connections and fills caches; it does not count.
         for number in range(rounds + 1):
-            for policy, running, load in gateways:
+            for policy in order:
                 progress.update(bar, description=f"policies: round {number} of {rounds}, {policy.name}")
-                cost = cpu_us(running, load)
+                cost = cpu_us(*gateways[policy.name])
                 progress.advance(bar)
                 if number:
                     costs[policy.name].append(cost)
