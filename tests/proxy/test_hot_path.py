@@ -16,7 +16,7 @@ import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -37,6 +37,7 @@ from meshproxy.proxy.worker import Worker
 from meshproxy.resources import load
 from meshproxy.snapshot import (
     CertificateValidationContext,
+    CircuitBreakers,
     CommonTlsContext,
     DownstreamTlsContext,
     InlineSource,
@@ -51,7 +52,19 @@ from meshproxy.snapshot import (
 
 from ..certificates import Ca
 from ..cli.support import running
-from .support import GET, LOCALHOST, OK, backend, cluster, gateway, snapshot, until, unused_address
+from .support import (
+    GET,
+    LOCALHOST,
+    OK,
+    answers,
+    backend,
+    cluster,
+    gateway,
+    silent,
+    snapshot,
+    until,
+    unused_address,
+)
 
 # System calls of a request that is alone. The floor is two to receive, two to send, and a wait before each receipt.
 SYSTEM_CALLS = {"recvfrom": 2, "sendto": 2, "epoll_wait": 6, "epoll_ctl": 2}
@@ -257,8 +270,11 @@ async def test_nor_does_one_whose_body_is_passed_on_while_it_comes(tmp_path: Pat
         assert await _garbage(upload) == 0
 
 
-async def test_nor_does_one_that_has_been_tried_in_vain(tmp_path: Path) -> None:
-    async with gateway(_mesh(unused_address(), tmp_path)) as running:
+@pytest.mark.parametrize("limits", [CircuitBreakers(), CircuitBreakers(max_requests=9)], ids=["", "within limits"])
+async def test_nor_does_one_that_has_been_tried_in_vain(tmp_path: Path, limits: CircuitBreakers) -> None:
+    mesh = _mesh(unused_address(), tmp_path)
+    clusters = tuple(replace(one, circuit_breakers=limits) for one in mesh.clusters)
+    async with gateway(replace(mesh, clusters=clusters)) as running:
         [listening] = running.worker.addresses.values()
         client = await running.client(to=listening)
 
@@ -267,6 +283,44 @@ async def test_nor_does_one_that_has_been_tried_in_vain(tmp_path: Path) -> None:
             assert (await client.response()).status == 503
 
         assert await _garbage(failing) == 0
+
+
+async def test_nor_does_one_whose_answer_is_no_http() -> None:
+    async with backend(answers(b"HTTP/1.1 200 OK\r\nno field\r\n\r\n")) as server, gateway(snapshot(server)) as running:
+        client = await running.client()
+
+        async def failing() -> None:
+            await client.send(GET)
+            assert (await client.response()).status == 502
+
+        assert await _garbage(failing) == 0
+
+
+async def test_nor_does_what_is_no_request() -> None:
+    async with gateway(snapshot(cluster(unused_address()))) as running:
+
+        async def refused() -> None:
+            with closing(await running.client()) as client:
+                await client.send(GET.replace(b"\r\n\r\n", b"\r\nno field\r\n\r\n"))
+                assert (await client.response()).status == 400
+            await until(lambda: not running.connections)
+
+        assert await _garbage(refused) == 0
+
+
+@pytest.mark.parametrize("body", [b"0\r\n\r\n", b"5\r\nhello\r\n"], ids=["whole", "half"])
+async def test_nor_does_one_whose_client_leaves(body: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: h.test\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with backend(silent) as server, gateway(snapshot(server)) as running:
+
+        async def leaving() -> None:
+            with closing(await running.client()) as client:
+                await client.send(head + body)
+                await until(lambda: server.connections and server.connections[-1].received.endswith(body))
+            await until(lambda: not running.connections)
+            server.connections.clear()
+
+        assert await _garbage(leaving) == 0
 
 
 def _secured(server: Origin, authorities: str, **config: Any) -> Snapshot:

@@ -241,6 +241,7 @@ def _read_unusual_request_head(data: bytes, limits: HeadLimits) -> tuple[Request
     try:
         event = peer.next_event()
     except h11.RemoteProtocolError as error:
+        error.__traceback__ = None  # it ends in a frame that holds the error, which would be garbage
         if error.error_status_hint == 501:
             raise Failure(UNSUPPORTED_TRANSFER_ENCODING) from error
         # What follows the colon quotes the sender, at any length.
@@ -289,6 +290,7 @@ def _read_unusual_response_head(
     try:
         event = peer.next_event()
     except h11.RemoteProtocolError as error:
+        error.__traceback__ = None  # as for a request
         raise Failure(PROTOCOL_ERROR) from error
     if not isinstance(event, h11.Response | h11.InformationalResponse):
         raise Failure(PROTOCOL_ERROR)

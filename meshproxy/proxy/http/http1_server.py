@@ -188,11 +188,11 @@ class Http1ServerConnection(Http1Connection):
             if not ended:
                 _note(request, Failure(DOWNSTREAM_DISCONNECT if self.scope.cancel_called else DRAIN_TIMEOUT))
             manager.finished(request)
-        linger = not keep_alive and (head.keep_alive or not _complete(request.body))
-        if request.nursery is not None:
-            # The request's body, and the tasks that carried it, know the request: together they would be garbage.
-            request.nursery, request.body = None, b""
-        if linger:
+            whole = keep_alive or _complete(request.body)
+            if request.nursery is not None:
+                # The request's body, and the tasks that carried it, know the request: together they would be garbage.
+                request.nursery, request.body = None, b""
+        if not keep_alive and (head.keep_alive or not whole):
             await self._linger()
         return keep_alive
 
@@ -227,15 +227,17 @@ class Http1ServerConnection(Http1Connection):
         # What follows the head of an upgrade or a CONNECT is in another protocol: no next request, even if refused.
         body = request.body = self._upload = _RequestBody(self, head.framing or UNTIL_CLOSE, request)
         keep_alive = False
-        async with trio.open_nursery() as nursery:
-            request.nursery = nursery
-            response = await self._manager(request)
-            # What the client has not finished saying, it may say in vain, but not as a next request.
-            spent = not body.finished and response.status != 101
-            keep_alive = head.keep_alive and not spent and not self._manager.draining
-            keep_alive = await self._respond(request, response, keep_alive)
-            nursery.cancel_scope.cancel()
-        self._upload = None
+        try:
+            async with trio.open_nursery() as nursery:
+                request.nursery = nursery
+                response = await self._manager(request)
+                # What the client has not finished saying, it may say in vain, but not as a next request.
+                spent = not body.finished and response.status != 101
+                keep_alive = head.keep_alive and not spent and not self._manager.draining
+                keep_alive = await self._respond(request, response, keep_alive)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._upload = None
         failure = body.failure
         if failure is None:
             return keep_alive
@@ -441,7 +443,8 @@ class _RequestBody(ReceivedBody):
         self.failure = failure
         if self._request.nursery is not None:
             self._request.nursery.cancel_scope.cancel()
-        return failure
+        # Raised, it holds the frames that it comes through, and those hold this body.
+        return Failure(failure.kind, failure.details)
 
     def close(self) -> None:
         """Nothing to give back: what was not read, the connection is closed over."""

@@ -117,7 +117,7 @@ class BoundedHost(Host):
             with scope:
                 connection = await super().connect(self._connect_timeout_s)
         except Failure as error:
-            failure = error
+            failure = error.alone()
         except Exception:
             _log.exception("%r failed to connect", self)
             failure = Failure(CONNECTION_FAILURE)
