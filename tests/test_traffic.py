@@ -13,25 +13,23 @@ import yaml
 from meshproxy.snapshot import SocketAddress, TcpKeepalive
 
 from .certificates import Ca
-from .mesh.support import GATEWAY, service_entry, snapshot_of, virtual_service
+from .mesh.support import service_entry, snapshot_of
 from .proxy.secure import secure_backend, server_context
 from .proxy.support import LOCALHOST, OK, Backend, Gateway, Holding, Peer, Script, answers, backend, gateway, until
 
 DOCS = (Path(__file__).parents[1] / "docs" / "traffic.md").read_text()
-INGRESS = GATEWAY.replace("name: gw", "name: ingress")
-ROUTES = virtual_service("- route: [{destination: {host: shop}}]", hosts="shop.example.com").replace(
-    "[gw]", "[ingress]"
-)
-
 SERVES = answers(OK)
 
 
-def example(heading: str) -> str:
-    """The YAML below a heading."""
+def example(heading: str, number: int = 0) -> str:
+    """The YAML below a heading, the first unless another is asked for."""
     section = DOCS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    found = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
-    assert found is not None, heading
-    return found[1]
+    found: list[str] = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    return found[number]
+
+
+BEGINNING, ROUTES = example("To try them"), example("To try them", 1)
+INGRESS = BEGINNING.partition("---\n")[0]
 
 
 @asynccontextmanager
@@ -42,12 +40,11 @@ async def running(
 ) -> AsyncIterator[tuple[Gateway, Backend, Backend]]:
     """A gateway with the example, before `shop`, which runs `script`, and `shop-next`."""
     async with backend(script) as shop, backend() as following:
-        addresses = (shop.address, following.address)
-        entries = []
-        for name, address in zip(("shop", "shop-next"), addresses, strict=True):
-            assert isinstance(address, SocketAddress)
-            entries.append(service_entry(name, port=address.port))
-        config = snapshot_of(INGRESS, *entries, example(heading), *more, publish={80: SocketAddress("127.0.0.1", 0)})
+        begin = BEGINNING
+        for port, server in (("9101", shop), ("9102", following)):
+            assert isinstance(server.address, SocketAddress)
+            begin = begin.replace(port, str(server.address.port))
+        config = snapshot_of(begin, example(heading), *more, publish={80: SocketAddress("127.0.0.1", 0)})
         async with gateway(config) as proxy:
             proxy.worker.addresses["http"] = next(iter(proxy.worker.addresses.values()))
             yield proxy, shop, following
