@@ -16,5 +16,6 @@ def shown_chain(tls: ssl.SSLObject) -> list[bytes]:
     """
     if sys.version_info >= (3, 13):
         return list(tls.get_unverified_chain())
-    inner: Any = tls._sslobj  # type: ignore[attr-defined]  # what 3.13 made public has been there since 3.10
-    return [one.public_bytes(_DER) for one in inner.get_unverified_chain() or ()]
+    else:  # what 3.13 made public has been there since 3.10
+        inner: Any = tls._sslobj  # type: ignore[attr-defined]
+        return [one.public_bytes(_DER) for one in inner.get_unverified_chain() or ()]
