@@ -3,9 +3,11 @@
 # make conformance  hold meshproxy against the real Envoy, with ten times as many generated requests as in make test
 # make bench   measure what a request costs, beside other proxies; takes a quarter of an hour and wants a quiet machine
 # make clean   remove what these have made
+# With PYTHON=python3.13, any of them runs on that Python, and .venv is made anew if it was of another.
 
+is_new_enough = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
-	$(shell $(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
+	$(shell $(python) $(is_new_enough) 2>/dev/null && echo $(python))))
 MESH ?= quickstart
 BIN := .venv/bin
 
@@ -36,9 +38,18 @@ bench: .venv/installed-dev
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 
+version = $(shell $(1) -c 'import sys; print(sys.version)' 2>&1)
+ifneq ($(origin PYTHON),file)
+ifneq ($(wildcard $(BIN)/python),)
+ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
+.PHONY: .venv/bin/python
+endif
+endif
+endif
+
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "meshproxy needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
-	$(PYTHON) -m venv .venv
+	@$(or $(PYTHON),false) $(is_new_enough) || { echo "meshproxy needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
