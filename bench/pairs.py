@@ -55,7 +55,7 @@ class Pair:
 
 
 def measure(
-    peers: Sequence[Peer], python: Path, *, rounds: int, seconds: int, progress: Progress
+    peers: Sequence[Peer], python: Path, *, rounds: int, seconds: float, progress: Progress
 ) -> Iterator[CaseResult]:
     """Run the cases, one after the other, each in interleaved rounds."""
     bar = progress.add_task("starting", total=len(CASES) * len(peers) * (rounds + 1))
@@ -75,14 +75,14 @@ def measure(
                 for number in range(rounds + 1):
                     for pair in pairs:
                         progress.update(bar, description=f"{case.name}: round {number} of {rounds}, {pair.peer.name}")
-                        one = _round(pair, case, seconds if number else 1)
+                        one = _round(pair, case, seconds if number else min(seconds, 1))
                         progress.advance(bar)
                         if number:
                             found[pair.peer.name].append(one)
             yield CaseResult(case, found)
 
 
-def _round(pair: Pair, case: Case, seconds: int) -> Round:
+def _round(pair: Pair, case: Case, seconds: float) -> Round:
     user, system = pair.cpu_s()
     report = wrk.run(
         f"http://127.0.0.1:{pair.port}{case.path}",

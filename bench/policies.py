@@ -91,7 +91,7 @@ class Costs:
         return cls(data["rounds"])
 
 
-def measure(python: Path, *, rounds: int, progress: Progress) -> Costs:
+def measure(python: Path, *, rounds: int, seconds: float, progress: Progress) -> Costs:
     """Load a gateway for each of the policies, in turn."""
     order = [NONE, *(one for policy in POLICIES for one in (policy, NONE))]
     bar = progress.add_task("policies: starting", total=len(order) * (rounds + 1))
@@ -107,7 +107,7 @@ def measure(python: Path, *, rounds: int, progress: Progress) -> Costs:
         for number in range(rounds + 1):
             for policy in order:
                 progress.update(bar, description=f"policies: round {number} of {rounds}, {policy.name}")
-                cost = cpu_us(*gateways[policy.name])
+                cost = cpu_us(*gateways[policy.name], seconds if number else min(seconds, 1))
                 progress.advance(bar)
                 if number:
                     costs[policy.name].append(cost)

@@ -52,7 +52,7 @@ class Part(NamedTuple):
     functions: list[tuple[str, float]]
 
 
-def sample(case: Case, seconds: int, python: Path) -> list[Sample]:
+def sample(case: Case, seconds: float, python: Path) -> list[Sample]:
     """meshproxy's samples under a case's load."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshproxy-bench-")))

@@ -75,7 +75,7 @@ class CaseResult:
 
 
 def measure(
-    cases: Iterable[Case], peers: Sequence[Peer], python: Path, *, rounds: int, seconds: int, progress: Progress
+    cases: Iterable[Case], peers: Sequence[Peer], python: Path, *, rounds: int, seconds: float, progress: Progress
 ) -> Iterator[CaseResult]:
     """Run the cases, one after the other, each in interleaved rounds."""
     ordered = sorted(cases, key=lambda case: case.access_log)
@@ -91,7 +91,7 @@ def measure(
                         for proxy in proxies:
                             what = f"{case.name}: round {number} of {rounds}, {proxy.peer.name}"
                             progress.update(bar, description=what)
-                            one = measure_round(proxy, case, seconds if number else 1)
+                            one = measure_round(proxy, case, seconds if number else min(seconds, 1))
                             progress.advance(bar)
                             if number:
                                 measured[proxy.peer.name].append(one)
@@ -119,7 +119,7 @@ def running(
         yield proxies
 
 
-def measure_round(proxy: Proxy, case: Case, seconds: int) -> Round:
+def measure_round(proxy: Proxy, case: Case, seconds: float) -> Round:
     """Load one proxy."""
     before = cpu_time(proxy.process.pid)
     report = wrk.run(

@@ -227,12 +227,12 @@ def _started(resources: list[Resource], folder: Path, python: Path) -> Iterator[
         yield process, port, time.perf_counter() - begun
 
 
-def cpu_us(gateway: RunningGateway, load: Load) -> float:
+def cpu_us(gateway: RunningGateway, load: Load, seconds: float = _SECONDS) -> float:
     """CPU microseconds a request, under load for a while."""
     before = cpu_time(gateway.process.pid)
     url = f"http://127.0.0.1:{gateway.port}{load.path}"
     # Spelled in any other way, wrk would send a Host of its own besides.
-    report = wrk.run(url, seconds=_SECONDS, connections=_CONNECTIONS, headers=[f"Host: {load.host}"])
+    report = wrk.run(url, seconds=seconds, connections=_CONNECTIONS, headers=[f"Host: {load.host}"])
     spent = cpu_time(gateway.process.pid).since(before)
     if report.errors:
         raise click.ClickException(f"{report.errors} of {report.requests} requests for {load.host}{load.path} failed")

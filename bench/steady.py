@@ -80,7 +80,7 @@ class SteadyResult:
 
 
 def measure_steady(
-    peers: Sequence[Peer], python: Path, *, rounds: int, seconds: int, progress: Progress
+    peers: Sequence[Peer], python: Path, *, rounds: int, seconds: float, progress: Progress
 ) -> SteadyResult:
     """Find meshproxy's peak, then load every proxy that bears it at half of it, in interleaved rounds.
 
@@ -109,7 +109,7 @@ def measure_steady(
         return SteadyResult(rate, measured)
 
 
-def _latency(proxy: Proxy, rate: float, seconds: int) -> Latency:
+def _latency(proxy: Proxy, rate: float, seconds: float) -> Latency:
     aim = target(f"http://127.0.0.1:{proxy.port}{SMALL}")
     outcome = trio.run(lambda: generate(aim, rate=rate, duration_s=seconds, connections=_CONNECTIONS, timeout_s=10.0))
     latencies = outcome.latencies

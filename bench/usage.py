@@ -1,9 +1,10 @@
-"""CPU time and memory of a process and its children, as Linux counts them (proc(5))."""
+"""CPU time, memory and signals of a process and its children, as Linux counts them (proc(5))."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +57,18 @@ def parse_stat(text: str) -> tuple[int, int]:
     """utime and stime, in clock ticks, of a line of `/proc/PID/stat`. The program's name may hold spaces and `)`."""
     fields = text.rpartition(")")[2].split()
     return int(fields[11]), int(fields[12])
+
+
+def catches(process: int, number: signal.Signals) -> bool:
+    """Whether a process, one of ours that nobody has waited for, has a handler for a signal."""
+    return parse_caught((_PROC / str(process) / "status").read_text(), number)
+
+
+def parse_caught(text: str, number: signal.Signals) -> bool:
+    """Whether a `/proc/PID/status` tells of a handler for this signal."""
+    found = re.search(r"^SigCgt:\s+([0-9a-f]+)$", text, re.MULTILINE)
+    assert found is not None, "every process has signals"
+    return bool(int(found[1], 16) & 1 << (number - 1))
 
 
 class Others:

@@ -6,14 +6,20 @@ https://github.com/wg/wrk/blob/master/SCRIPTING
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import click
+
+from .usage import catches
 
 _MARK = "report: "
 _SCRIPT = """
@@ -45,21 +51,39 @@ class Report(NamedTuple):
 def run(
     url: str,
     *,
-    seconds: int,
+    seconds: float,
     connections: int,
     method: str = "GET",
     headers: Sequence[str] = (),
     body_bytes: int = 0,
 ) -> Report:
     """Load `url` from one thread. `headers` are lines such as `accept: */*`."""
+    # wrk knows whole seconds only; when it is interrupted it ends, and reports of the time that it had.
+    whole = math.ceil(seconds)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(script_of(method, body_bytes))
         script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script.name]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--timeout", "10s", "-s", script.name]
         for header in headers:
             command += ["-H", header]
-        finished = subprocess.run([*command, url], capture_output=True, text=True, check=False)
-    return parse(finished.stdout, finished.stderr)
+        with subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                if seconds < whole:
+                    _interrupt(process, seconds)
+                output, complaints = process.communicate()
+            except BaseException:
+                process.kill()
+                raise
+    return parse(output, complaints)
+
+
+def _interrupt(process: subprocess.Popen[str], seconds: float) -> None:
+    """End it when it has loaded for so long, which it does from when it takes an interruption for that."""
+    while process.poll() is None and not catches(process.pid, signal.SIGINT):
+        time.sleep(0.001)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.send_signal(signal.SIGINT)
 
 
 def script_of(method: str, body_bytes: int) -> str:

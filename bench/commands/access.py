@@ -18,7 +18,16 @@ from ..processes import ended_by_signals
 from ..proxies import CaseResult, measure, ratios
 from ..report import Table, figure
 from ..usage import Others
-from .options import console, disturbance, json_option, keep_option, progress_bar, python_option
+from .options import (
+    console,
+    disturbance,
+    json_option,
+    keep_option,
+    progress_bar,
+    python_option,
+    rounded,
+    seconds_option,
+)
 
 _PROGRAM = Path(__file__).parents[1] / "access_program.py"
 _TOKEN_GOAL_US, _POLICIES_GOAL_US = 5, 20
@@ -27,10 +36,11 @@ _DECISIONS, _BESIDE = "decisions", "beside-envoy"
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=8, show_default=True)
+@seconds_option
 @python_option
 @json_option
 @keep_option
-def access(rounds: int, python: Path | None, json_file: Path | None, kept: bool) -> None:
+def access(rounds: int, seconds: float, python: Path | None, json_file: Path | None, kept: bool) -> None:
     """Time decisions about tokens and policies, and what they cost a request, beside Envoy.
 
     Decisions are timed by the wall clock, the best of several: on a machine that does nothing else. Requests are
@@ -40,7 +50,7 @@ def access(rounds: int, python: Path | None, json_file: Path | None, kept: bool)
     with console.status("preparing a Python that has meshproxy"):
         python = interpreter(python)
     peers = [peer for peer in (MESHPROXY, ENVOY) if peer.version(python)]
-    about = f"meshproxy on {description(python)}; medians of {rounds} rounds."
+    about = f"meshproxy on {description(python)}; {rounded(rounds, seconds)}."
     parts = {}
     with ended_by_signals():
         others = Others()
@@ -48,7 +58,7 @@ def access(rounds: int, python: Path | None, json_file: Path | None, kept: bool)
             told = subprocess.run([python, "-P", _PROGRAM], stdout=subprocess.PIPE, check=True).stdout
         parts[_DECISIONS] = Part(about, others.share(), {"rows": json.loads(told)})
         console.print(_decisions(parts[_DECISIONS]).rich())
-        parts[_BESIDE] = _beside(peers, python, rounds, about)
+        parts[_BESIDE] = _beside(peers, python, rounds, seconds, about)
         console.print(_compared(parts[_BESIDE]).rich())
     disturbance(max(part.others for part in parts.values()))
     if json_file is not None:
@@ -60,10 +70,10 @@ def access(rounds: int, python: Path | None, json_file: Path | None, kept: bool)
         Place("access").keep(parts, "\n".join([f"{told_of}\n", *(table.markdown() for table in tables)]))
 
 
-def _beside(peers: list[Peer], python: Path, rounds: int, about: str) -> Part:
+def _beside(peers: list[Peer], python: Path, rounds: int, seconds: float, about: str) -> Part:
     others = Others()
     with progress_bar() as progress:
-        found = list(measure(ACCESS_CASES, peers, python, rounds=rounds, seconds=1, progress=progress))
+        found = list(measure(ACCESS_CASES, peers, python, rounds=rounds, seconds=seconds, progress=progress))
     return Part(about, others.share(), {"cases": [one.as_dict() for one in found]})
 
 

@@ -50,7 +50,15 @@ keep_option = click.option(
 resume_option = click.option(
     "--resume", is_flag=True, help="With --keep: leave out what is kept of the same programs, measured in the same way."
 )
+seconds_option = click.option(
+    "--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Of a round."
+)
 chart_option = click.option("--chart", type=OutputType(), help="Draw them here, as PNG.")
+
+
+def rounded(rounds: int, seconds: float) -> str:
+    """How often something was measured, for people."""
+    return f"medians of {rounds} rounds of {seconds:g} s"
 
 
 class Names(click.ParamType[list[One]], Generic[One]):

@@ -12,15 +12,25 @@ from ..kept import Part, Place, written
 from ..policies import Costs, measure
 from ..processes import ended_by_signals
 from ..usage import Others
-from .options import console, disturbance, json_option, keep_option, progress_bar, python_option
+from .options import (
+    console,
+    disturbance,
+    json_option,
+    keep_option,
+    progress_bar,
+    python_option,
+    rounded,
+    seconds_option,
+)
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=8, show_default=True)
+@seconds_option
 @python_option
 @json_option
 @keep_option
-def policies(rounds: int, python: Path | None, json_file: Path | None, kept: bool) -> None:
+def policies(rounds: int, seconds: float, python: Path | None, json_file: Path | None, kept: bool) -> None:
     """Tell what retries, timeouts, circuit breakers and outlier detection cost a request that goes well.
 
     \b
@@ -32,8 +42,8 @@ def policies(rounds: int, python: Path | None, json_file: Path | None, kept: boo
         python = interpreter(python)
     others = Others()
     with ended_by_signals(), progress_bar() as progress:
-        costs = measure(python, rounds=rounds, progress=progress)
-    about = f"meshproxy on {description(python)}; medians of {rounds} rounds."
+        costs = measure(python, rounds=rounds, seconds=seconds, progress=progress)
+    about = f"meshproxy on {description(python)}; {rounded(rounds, seconds)}."
     part = Part(about, others.share(), costs.as_dict())
     table = Costs.of(part.data).table()
     console.print(table.rich())

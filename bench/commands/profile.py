@@ -17,17 +17,17 @@ _CASES = {case.name: case for case in CASES if not case.access_log}
 
 @click.command()
 @click.option("--case", "name", type=click.Choice(list(_CASES)), default=CASES[0].name, show_default=True)
-@click.option("--seconds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1), default=5.0, show_default=True)
 @python_option
 @json_option
 @keep_option
-def profile(name: str, seconds: int, python: Path | None, json_file: Path | None, kept: bool) -> None:
+def profile(name: str, seconds: float, python: Path | None, json_file: Path | None, kept: bool) -> None:
     """Tell where a request's time goes: samples of meshproxy under load, by the part of it that was running."""
     wrk.require()
     with console.status("preparing a Python that has meshproxy"):
         python = interpreter(python)
     case = _CASES[name]
-    with ended_by_signals(), console.status(f"sampling for {seconds} s"):
+    with ended_by_signals(), console.status(f"sampling for {seconds:g} s"):
         found = profiling.parts(profiling.sample(case, seconds, python))
     table = profiling.table(found, f"{case.name}: where meshproxy's time goes, on {description(python)}")
     console.print(table.rich())

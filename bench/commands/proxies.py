@@ -29,6 +29,7 @@ from .options import (
     progress_bar,
     python_option,
     resume_option,
+    seconds_option,
 )
 
 _CASES: dict[str, Case | None] = {case.name: case for case in CASES} | {STEADY: None}
@@ -43,7 +44,7 @@ _PEERS = {peer.name.lower(): peer for peer in PEERS}
     "--only", type=Names(_PEERS), default=list(PEERS), show_default=False, help=f"Proxies of {', '.join(_PEERS)}."
 )
 @click.option("--rounds", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--seconds", type=click.IntRange(1), default=1, show_default=True, help="Of a round.")
+@seconds_option
 @python_option
 @json_option
 @chart_option
@@ -53,7 +54,7 @@ def proxies(
     cases: list[Case | None],
     only: list[Peer],
     rounds: int,
-    seconds: int,
+    seconds: float,
     python: Path | None,
     json_file: Path | None,
     chart: Path | None,
@@ -122,11 +123,11 @@ def _is_known(case: Case | None, known: dict[str, Part], about: str) -> bool:
     return name in known and known[name].about == about
 
 
-def _about(versions: dict[Peer, str], python: Path, rounds: int, seconds: int) -> str:
+def _about(versions: dict[Peer, str], python: Path, rounds: int, seconds: float) -> str:
     """What ran, and where: without it the figures say nothing."""
     proxies = ", ".join(f"{peer.name} {version}" for peer, version in versions.items())
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}"
     return (
         f"{proxies}; meshproxy and aiohttp on {description(python)}; origin: {origin.name()}. "
-        f"{rounds} rounds of {seconds} s on {machine}."
+        f"{rounds} rounds of {seconds:g} s on {machine}."
     )

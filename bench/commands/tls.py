@@ -16,15 +16,25 @@ from ..processes import ended_by_signals
 from ..proxies import CaseResult, measure, ratios
 from ..report import Table, figure
 from ..usage import Others
-from .options import console, disturbance, json_option, keep_option, progress_bar, python_option
+from .options import (
+    console,
+    disturbance,
+    json_option,
+    keep_option,
+    progress_bar,
+    python_option,
+    rounded,
+    seconds_option,
+)
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=8, show_default=True)
+@seconds_option
 @python_option
 @json_option
 @keep_option
-def tls(rounds: int, python: Path | None, json_file: Path | None, kept: bool) -> None:
+def tls(rounds: int, seconds: float, python: Path | None, json_file: Path | None, kept: bool) -> None:
     """Tell what it costs to ask endpoints by TLS, beside Envoy, which runs what is exported of the same mesh.
 
     \b
@@ -35,10 +45,10 @@ def tls(rounds: int, python: Path | None, json_file: Path | None, kept: bool) ->
     with console.status("preparing a Python that has meshproxy"):
         python = interpreter(python)
     peers = [peer for peer in (MESHPROXY, ENVOY) if peer.version(python)]
-    about = f"meshproxy on {description(python)}; medians of {rounds} rounds."
+    about = f"meshproxy on {description(python)}; {rounded(rounds, seconds)}."
     others = Others()
     with ended_by_signals(), progress_bar() as progress:
-        found = list(measure(TLS_CASES, peers, python, rounds=rounds, seconds=1, progress=progress))
+        found = list(measure(TLS_CASES, peers, python, rounds=rounds, seconds=seconds, progress=progress))
     parts = {"tls": Part(about, others.share(), {"cases": [one.as_dict() for one in found]})}
     table = compared(found)
     console.print(table.rich())

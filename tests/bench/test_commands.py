@@ -28,8 +28,8 @@ def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_proxies_compares_those_that_are_here(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    options = ["--only", "meshproxy,nginx", "--rounds", "1", "--python", sys.executable, "--json", str(file)]
-    finished = bench("proxies", "--cases", "get-32", *options)
+    options = ["--only", "meshproxy,nginx", "--rounds", "1", "--seconds", "0.3", "--python", sys.executable]
+    finished = bench("proxies", "--cases", "get-32", *options, "--json", file)
     assert finished.returncode == 0, finished.stderr
     case = json.loads(file.read_text())["parts"]["get-32"]["data"]
     [measured] = case["rounds"]["meshproxy"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import trio
 
 from bench import wrk
 from bench.cases import CASES
@@ -17,7 +20,18 @@ from bench.profiling import Sample, parts
 from bench.proxies import CaseResult, Round, detail, ratios
 from bench.report import README, Table, figure, replaced
 from bench.scale import DIMENSIONS, Growth, Point
-from bench.usage import Others, cpu_time, memory_bytes, parse_allocated, parse_machine, parse_stat, whole_time_s
+from bench.usage import (
+    Others,
+    cpu_time,
+    memory_bytes,
+    parse_allocated,
+    parse_caught,
+    parse_machine,
+    parse_stat,
+    whole_time_s,
+)
+
+from ..proxy.support import OK, answers, backend
 
 _REPORT = '{"requests": 10, "bytes": 5000000, "seconds": 2.0, "p50_ms": 1.5, "p99_ms": 3.0, "errors": 1}'
 CASE = {case.name: case for case in CASES}
@@ -58,6 +72,22 @@ def test_our_own_usage_is_counted() -> None:
 
 def test_of_the_machine_s_time_what_serves_interrupts_is_nobody_s() -> None:
     assert parse_machine("cpu  10 2 30 400 5 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n") == (50, 468)
+
+
+def test_a_handler_of_a_signal_is_found_among_those_of_a_process() -> None:
+    status = "SigIgn:\t0000000001001000\nSigCgt:\t0000000100014002\nCapInh:\t0000000000000000\n"
+    found = [number for number in signal.Signals if parse_caught(status, number)]
+    assert found == [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+async def test_wrk_loads_for_whole_seconds_and_for_parts_of_them(seconds: float) -> None:
+    async with backend(answers(OK)) as server:
+        url = f"http://{server.address}/"
+        report = await trio.to_thread.run_sync(lambda: wrk.run(url, seconds=seconds, connections=2))
+    assert report.requests > 0
+    assert report.errors == 0
 
 
 def test_our_own_work_is_no_disturbance() -> None:
