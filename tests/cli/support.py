@@ -1,7 +1,12 @@
-"""Runs the command as people do: as a process."""
+"""Runs the command as people do: as a process.
+
+What serves is started as it is by them. What comes to an end by itself is forked, for there are hundreds of those: see
+`forks`.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -11,17 +16,35 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from .forks import Fork, forking
 
 _PATIENCE_S = 20.0
 
 
 def meshproxy(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    command = [sys.executable, "-m", "meshproxy", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_PATIENCE_S)
+    command = list(map(str, arguments))
+    with TemporaryFile("w+") as given, TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        given.write(stdin)
+        given.seek(0)
+        code = _fork()(command, given, stdout, stderr).wait(_PATIENCE_S)
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(command, code, stdout.read(), stderr.read())
+
+
+@cache
+def _fork() -> Fork:
+    """One for all tests of this process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(forking())
 
 
 @dataclass
