@@ -160,8 +160,6 @@ class Cluster:
         host = self._balancer.pick(request) if tries is None or not tries.hosts else self._pick_another(request, tries)
         if host is None:
             raise Failure(NO_HEALTHY_UPSTREAM)
-        if tries is not None:
-            tries.hosts += (host,)
         request.upstream_host = host.name
         stats = self.stats
         stats.requests_active += 1

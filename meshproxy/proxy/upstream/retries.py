@@ -108,7 +108,6 @@ async def _again(cluster: Upstream, request: Request, rules: RetryRules, outcome
     tries = request.tries
     if tries is None:
         tries = request.tries = Tries()
-        tries.hosts = tuple(host for host in cluster.hosts if host.name == request.upstream_host)
     retry = 0
     while _can_be_sent_again(request):
         if retry >= rules.policy.num_retries:
@@ -122,6 +121,7 @@ async def _again(cluster: Upstream, request: Request, rules: RetryRules, outcome
         try:
             _throw_away(outcome, stats)
             await _pause(tries, backoff_s(rules.policy, retry, chance()))
+            tries.hosts += tuple(host for host in cluster.hosts if host.name == request.upstream_host)
             outcome = await _retry(cluster, request, tries, rules, retry + 1)
         finally:
             limit.active -= 1

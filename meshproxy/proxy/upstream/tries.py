@@ -66,7 +66,7 @@ class Tries:
         """That of the present try, when it has its connection."""
         self._passed_over: frozenset[int] = _NONE
         self.hosts: tuple[Host, ...] = ()
-        """Those that have had their turn, one for each try."""
+        """Those that have had their turn, one for each try that another has followed."""
         self.whole = False
         """The last of the request has come."""
         self.deadline = math.inf
@@ -118,7 +118,8 @@ class Tries:
         if self.whole:
             deadlines = exchange.deadlines
             now = deadlines.now()
-            deadlines.set(self, min(self._begin(now), now + self.limits.per_try_s))
+            deadline, time = self._begin(now), now + self.limits.per_try_s
+            deadlines.set(self, time if time < deadline else deadline)
 
     def over(self) -> None:
         """The exchange of the present try has come to something."""
