@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.cases import TLS_CASES
+from bench.policies import NONE, POLICIES
 
 from ..envoy.binary import needs_envoy
 from .test_commands import bench
@@ -22,7 +23,9 @@ def test_policies_are_compared_with_none(tmp_path: Path) -> None:
     finished = bench("policies", "--rounds", "1", "--seconds", "0.3", "--python", sys.executable, "--json", str(file))
     assert finished.returncode == 0, finished.stderr
     rounds = json.loads(file.read_text())["parts"]["policies"]["data"]["rounds"]
-    assert {len(figures) for figures in rounds.values()} == {1}
+    assert list(rounds) == [NONE.name, *(policy.name for policy in POLICIES)]
+    # None before and after each of the others.
+    assert [len(figures) for figures in rounds.values()] == [len(POLICIES) + 1, *[1] * len(POLICIES)]
     assert "retries with a time limit a try" in rounds
 
 
