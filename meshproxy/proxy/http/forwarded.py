@@ -8,7 +8,8 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/hea
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, AF_INET6, inet_ntop
 
 from ...snapshot import SocketAddress
 from .message import Headers, Request, header, name_of, remove_headers, set_header
@@ -94,5 +95,15 @@ def _believe_forwarded_for(request: Request) -> None:
             client = ip_address(told[-1].rpartition(b",")[2].strip().decode("ascii", "replace"))
         except ValueError:
             return
-        request.peer = str(client).encode()
-        request.peer_address = str(SocketAddress(str(client), 0))
+        text = _written(client)
+        request.peer = text.encode()
+        request.peer_address = str(SocketAddress(text, 0))
+
+
+def _written(address: IPv4Address | IPv6Address) -> str:
+    """An address as the system writes it, and Envoy. Python writes an IPv4 address inside an IPv6 one in its own way,
+    and since 3.13 in another."""
+    if isinstance(address, IPv4Address):
+        return inet_ntop(AF_INET, address.packed)
+    scope = f"%{address.scope_id}" if address.scope_id else ""
+    return inet_ntop(AF_INET6, address.packed) + scope
