@@ -9,20 +9,20 @@ from statistics import median
 
 import click
 
-from .. import wrk
 from ..cases import ACCESS_CASES
-from ..interpreter import description, interpreter
-from ..kept import Part, Place, written
+from ..interpreter import description
+from ..kept import Part
 from ..peers import ENVOY, MESHPROXY, Peer
 from ..processes import ended_by_signals
 from ..proxies import CaseResult, measure, ratios
 from ..report import Table, figure
 from ..usage import Others
 from .options import (
+    conclude,
     console,
-    disturbance,
     json_option,
     keep_option,
+    prepared,
     progress_bar,
     python_option,
     rounded,
@@ -46,28 +46,19 @@ def access(rounds: int, seconds: float, python: Path | None, json_file: Path | N
     Decisions are timed by the wall clock, the best of several: on a machine that does nothing else. Requests are
     counted in CPU time; Envoy runs what `meshproxy export envoy` makes of the same mesh.
     """
-    wrk.require()
-    with console.status("preparing a Python that has meshproxy"):
-        python = interpreter(python)
+    python = prepared(python)
     peers = [peer for peer in (MESHPROXY, ENVOY) if peer.version(python)]
     about = f"meshproxy on {description(python)}; {rounded(rounds, seconds)}."
-    parts = {}
     with ended_by_signals():
         others = Others()
         with console.status("deciding"):
             told = subprocess.run([python, "-P", _PROGRAM], stdout=subprocess.PIPE, check=True).stdout
-        parts[_DECISIONS] = Part(about, others.share(), {"rows": json.loads(told)})
-        console.print(_decisions(parts[_DECISIONS]).rich())
-        parts[_BESIDE] = _beside(peers, python, rounds, seconds, about)
-        console.print(_compared(parts[_BESIDE]).rich())
-    disturbance(max(part.others for part in parts.values()))
-    if json_file is not None:
-        json_file.write_text(written(parts))
-    if kept:
-        busy = ", ".join(f"{name} {part.others:.0%}" for name, part in parts.items())
-        tables = (_decisions(parts[_DECISIONS]), _compared(parts[_BESIDE]))
-        told_of = f"{about}\nOther programs took of the machine: {busy}."
-        Place("access").keep(parts, "\n".join([f"{told_of}\n", *(table.markdown() for table in tables)]))
+        decisions = Part(about, others.share(), {"rows": json.loads(told)})
+        console.print((decided := _decisions(decisions)).rich())
+        beside = _beside(peers, python, rounds, seconds, about)
+        console.print((compared := _compared(beside)).rich())
+    parts = {_DECISIONS: decisions, _BESIDE: beside}
+    conclude("access", parts, [decided, compared], json_file=json_file, kept=kept)
 
 
 def _beside(peers: list[Peer], python: Path, rounds: int, seconds: float, about: str) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +11,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..report import README, RESULTS, replaced
+from .. import wrk
+from ..interpreter import interpreter
+from ..kept import Part, Place, abouts, written
+from ..report import README, RESULTS, Table, replaced
 
 console = Console(highlight=False)
 
@@ -89,6 +93,31 @@ def disturbance(others: float) -> None:
     """Warn if other programs took a large share of the machine meanwhile."""
     if others > _TELLING_SHARE:
         console.print(f"[yellow]other programs took {others:.0%} of the machine: run this again when it is quiet[/]")
+
+
+def prepared(python: Path | None) -> Path:
+    """The Python that runs meshproxy, made ready for it. Raises `ClickException` where there is no wrk."""
+    wrk.require()
+    with console.status("preparing a Python that has meshproxy"):
+        return interpreter(python)
+
+
+def conclude(
+    section: str, parts: Mapping[str, Part], tables: Sequence[Table], *, json_file: Path | None, kept: bool
+) -> None:
+    """Write what was measured where it is wanted, and warn if the machine had more to do."""
+    disturbance(max(part.others for part in parts.values()))
+    if json_file is not None:
+        json_file.write_text(written(parts))
+    if kept:
+        markdown = "\n".join(table.markdown() for table in tables)
+        Place(section).keep(parts, f"{abouts(parts)}\n{taken(parts)}\n\n{markdown}")
+
+
+def taken(parts: Mapping[str, Part]) -> str:
+    """How much of the machine others had, for people."""
+    shares = ", ".join(f"{name} {part.others:.0%}" for name, part in parts.items())
+    return f"Other programs took of the machine: {shares}."
 
 
 def write_json(data: object, path: Path | None) -> None:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from .. import wrk
-from ..interpreter import description, interpreter
-from ..kept import Part, Place, written
+from ..interpreter import description
+from ..kept import Part
 from ..pairs import measure
 from ..peers import ENVOY, MESHPROXY
 from ..processes import ended_by_signals
 from ..usage import Others
 from .options import (
+    conclude,
     console,
-    disturbance,
     json_option,
     keep_option,
+    prepared,
     progress_bar,
     python_option,
     rounded,
@@ -39,9 +39,7 @@ def pair(rounds: int, seconds: float, python: Path | None, json_file: Path | Non
     Example:
       python -m bench pair --rounds 12
     """
-    wrk.require()
-    with console.status("preparing a Python that has meshproxy"):
-        python = interpreter(python)
+    python = prepared(python)
     peers = [peer for peer in (MESHPROXY, ENVOY) if peer.version(python)]
     about = f"meshproxy on {description(python)}; CPU of both sidecars of a pair; {rounded(rounds, seconds)}."
     others = Others()
@@ -50,9 +48,4 @@ def pair(rounds: int, seconds: float, python: Path | None, json_file: Path | Non
     parts = {"pair": Part(about, others.share(), {"cases": [one.as_dict() for one in found]})}
     table = compared(found)
     console.print(table.rich())
-    disturbance(parts["pair"].others)
-    if json_file is not None:
-        json_file.write_text(written(parts))
-    if kept:
-        told = f"{about} Other programs took {parts['pair'].others:.0%} of the machine."
-        Place("pair").keep(parts, f"{told}\n\n{table.markdown()}")
+    conclude("pair", parts, [table], json_file=json_file, kept=kept)

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from .. import wrk
-from ..interpreter import description, interpreter
-from ..kept import Part, Place, written
+from ..interpreter import description
+from ..kept import Part
 from ..policies import Costs, measure
 from ..processes import ended_by_signals
 from ..usage import Others
 from .options import (
+    conclude,
     console,
-    disturbance,
     json_option,
     keep_option,
+    prepared,
     progress_bar,
     python_option,
     rounded,
@@ -37,9 +37,7 @@ def policies(rounds: int, seconds: float, python: Path | None, json_file: Path |
     Example:
       python -m bench policies --rounds 12
     """
-    wrk.require()
-    with console.status("preparing a Python that has meshproxy"):
-        python = interpreter(python)
+    python = prepared(python)
     others = Others()
     with ended_by_signals(), progress_bar() as progress:
         costs = measure(python, rounds=rounds, seconds=seconds, progress=progress)
@@ -47,10 +45,4 @@ def policies(rounds: int, seconds: float, python: Path | None, json_file: Path |
     part = Part(about, others.share(), costs.as_dict())
     table = Costs.of(part.data).table()
     console.print(table.rich())
-    disturbance(part.others)
-    parts = {"policies": part}
-    if json_file is not None:
-        json_file.write_text(written(parts))
-    if kept:
-        told = f"{about} Other programs took {part.others:.0%} of the machine."
-        Place("policies").keep(parts, f"{told}\n\n{table.markdown()}")
+    conclude("policies", {"policies": part}, [table], json_file=json_file, kept=kept)

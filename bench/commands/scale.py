@@ -7,8 +7,8 @@ from statistics import median
 
 import click
 
-from .. import charts, wrk
-from ..interpreter import description, interpreter
+from .. import charts
+from ..interpreter import description
 from ..kept import Part, Place, abouts, in_order, written
 from ..processes import ended_by_signals
 from ..scale import DIMENSIONS, START_GOAL, Dimension, Growth, measure, start_times
@@ -20,9 +20,11 @@ from .options import (
     disturbance,
     json_option,
     keep_option,
+    prepared,
     progress_bar,
     python_option,
     resume_option,
+    taken,
 )
 
 _START = "start"
@@ -52,11 +54,9 @@ def scale(
     Example:
       python -m bench scale --of virtual-hosts,routes --chart scale.png
     """
-    wrk.require()
     if kept or chart is not None:
         charts.require()
-    with console.status("preparing a Python that has meshproxy"):
-        python = interpreter(python)
+    python = prepared(python)
     about = f"meshproxy on {description(python)}; medians of {rounds} rounds."
     place = Place("scale")
     known = place.parts() if kept else {}
@@ -86,10 +86,9 @@ def scale(
 def _page(parts: dict[str, Part]) -> str:
     """All that was measured, as a section of `README.md`."""
     parts = in_order(parts, _OF)
-    others = ", ".join(f"{name} {part.others:.0%}" for name, part in parts.items())
     tables = [Growth.of(part.data).table().markdown() for name, part in parts.items() if name != _START]
     start = [_start_line(parts[_START])] if _START in parts else []
-    return "\n".join([abouts(parts), f"Other programs took of the machine: {others}.", "", *tables, *start])
+    return "\n".join([abouts(parts), taken(parts), "", *tables, *start])
 
 
 def _draw(path: Path, parts: dict[str, Part]) -> None:

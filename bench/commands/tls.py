@@ -7,20 +7,20 @@ from statistics import median
 
 import click
 
-from .. import wrk
 from ..cases import TLS_CASES
-from ..interpreter import description, interpreter
-from ..kept import Part, Place, written
+from ..interpreter import description
+from ..kept import Part
 from ..peers import ENVOY, MESHPROXY
 from ..processes import ended_by_signals
 from ..proxies import CaseResult, measure, ratios
 from ..report import Table, figure
 from ..usage import Others
 from .options import (
+    conclude,
     console,
-    disturbance,
     json_option,
     keep_option,
+    prepared,
     progress_bar,
     python_option,
     rounded,
@@ -41,9 +41,7 @@ def tls(rounds: int, seconds: float, python: Path | None, json_file: Path | None
     Example:
       python -m bench tls --rounds 12
     """
-    wrk.require()
-    with console.status("preparing a Python that has meshproxy"):
-        python = interpreter(python)
+    python = prepared(python)
     peers = [peer for peer in (MESHPROXY, ENVOY) if peer.version(python)]
     about = f"meshproxy on {description(python)}; {rounded(rounds, seconds)}."
     others = Others()
@@ -52,12 +50,7 @@ def tls(rounds: int, seconds: float, python: Path | None, json_file: Path | None
     parts = {"tls": Part(about, others.share(), {"cases": [one.as_dict() for one in found]})}
     table = compared(found)
     console.print(table.rich())
-    disturbance(parts["tls"].others)
-    if json_file is not None:
-        json_file.write_text(written(parts))
-    if kept:
-        told = f"{about} Other programs took {parts['tls'].others:.0%} of the machine."
-        Place("tls").keep(parts, f"{told}\n\n{table.markdown()}")
+    conclude("tls", parts, [table], json_file=json_file, kept=kept)
 
 
 def compared(results: list[CaseResult]) -> Table:
