@@ -3,7 +3,8 @@
 Sources: Istio's `ResolveVirtualServiceShortnames`, `mergeVirtualServices` and `MergeHTTPRoutes`. A rule that
 delegates and a rule of the delegate become one rule: each match of one joined with each match of the other,
 as far as they do not contradict; of everything else the delegate's own word goes first. A name belongs to the
-namespace of the file it is written in, so a delegate's destinations are the delegate's neighbours.
+namespace of the file it is written in, so a delegate's destinations are the delegate's neighbours, and a mirror of the
+rule that delegates is that one's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..resources import HTTPMatchRequest, HTTPRoute, Resource, StringMatch, VirtualService
+from ..resources import Destination, HTTPMatchRequest, HTTPRoute, Resource, StringMatch, VirtualService
 from ..snapshot import RouteMatch
 from .matches import route_match
 from .names import MESH_GATEWAY, Visibility, fqdn, gateway_name
@@ -170,11 +171,23 @@ def merge_rules(root: Rule, delegated: Rule) -> Rule | None:
         if not all(joined):
             return None
         matches = tuple(match for of_one in joined for match in of_one)
+    to_inherit = _with_full_names(root)
     inherited: dict[str, Any] = {
-        name: getattr(root.http, name) for name in _INHERITED if getattr(delegated.http, name) in (None, ())
+        name: getattr(to_inherit, name) for name in _INHERITED if getattr(delegated.http, name) in (None, ())
     }
     inherited["name"] = "-".join(filter(None, (root.http.name, delegated.http.name))) or None
     return Rule(delegated.http.model_copy(update=inherited), matches, delegated.resource, delegated.path, root)
+
+
+def _with_full_names(rule: Rule) -> HTTPRoute:
+    """What a rule says, its mirrors by names that mean the same in every namespace."""
+    http, namespace = rule.http, rule.resource.namespace
+
+    def full(destination: Destination) -> Destination:
+        return destination.model_copy(update={"host": fqdn(destination.host, namespace)})
+
+    mirrors = tuple(one.model_copy(update={"destination": full(one.destination)}) for one in http.mirrors)
+    return http.model_copy(update={"mirror": http.mirror and full(http.mirror), "mirrors": mirrors})
 
 
 _PARTS = ("uri", "scheme", "method", "authority")

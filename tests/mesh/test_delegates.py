@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproxy.snapshot import Exact, HeaderMatcher, Prefix, RedirectAction, Route, RouteMatch
+from meshproxy.snapshot import Exact, HeaderMatcher, Prefix, RedirectAction, Route, RouteAction, RouteMatch
 
 from .support import GATEWAY, cluster_names, snapshot_of, virtual_hosts, virtual_service
 
@@ -106,3 +106,19 @@ def test_names_in_a_delegate_belong_to_its_own_namespace() -> None:
 def test_a_rule_whose_delegate_is_unfit_is_left_out_and_the_others_stay(sub: str) -> None:
     found = routes(ROOT + "\n- redirect: {uri: /x}", sub)
     assert [route.action for route in found] == [RedirectAction(path="/x")]
+
+
+@pytest.mark.parametrize("mirror", ["mirror: {host: copy}", "mirrors: [{destination: {host: copy}}]"])
+def test_a_mirror_that_the_root_names_is_its_own_neighbour(mirror: str) -> None:
+    root = f"- delegate: {{name: sub, namespace: other}}\n  {mirror}"
+    (route,) = routes(root, delegate(TO_X, namespace="other"))
+    assert cluster_names(route) == ["outbound|80||x.other.svc.cluster.local"]
+    assert isinstance(route.action, RouteAction)
+    assert [one.cluster for one in route.action.mirrors] == ["outbound|80||copy.default.svc.cluster.local"]
+
+
+def test_a_mirror_that_the_delegate_names_is_the_delegates_neighbour() -> None:
+    sub = f"{TO_X}\n  mirror: {{host: copy}}"
+    (route,) = routes("- delegate: {name: sub, namespace: other}", delegate(sub, namespace="other"))
+    assert isinstance(route.action, RouteAction)
+    assert [one.cluster for one in route.action.mirrors] == ["outbound|80||copy.other.svc.cluster.local"]
