@@ -56,9 +56,9 @@ NOT_FORESEEN = {"connection", "content-length", "date", "x-envoy-upstream-servic
 
 def _maybe(key: str, value: st.SearchStrategy[Any], among: int = 3) -> st.SearchStrategy[Json]:
     """An object with `key`, once in `among` times."""
-    return st.sampled_from(range(among)).flatmap(
-        lambda n: value.map(lambda one: {key: one}) if n == among - 1 else st.just({})
-    )
+    there: st.SearchStrategy[Json] = value.map(lambda one: {key: one})
+    missing: st.SearchStrategy[Json] = st.just({})
+    return st.sampled_from(range(among)).flatmap(lambda n: there if n == among - 1 else missing)
 
 
 def _merged(*parts: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
