@@ -66,6 +66,7 @@ class RetryRules:
     """A retry policy, compiled. Its decisions are about one outcome of a try, and know nothing of those before it."""
 
     __slots__ = (
+        "_by_header",
         "_failures",
         "_grpc_statuses",
         "_heeded",
@@ -91,6 +92,7 @@ class RetryRules:
         self._names = frozenset(retriable_headers) if "retriable-headers" in on else frozenset[bytes]()
         self._rate_limited = "envoy-ratelimited" in on
         self._heeded = self._names | {_GRPC_STATUS, _RATE_LIMITED}
+        self._by_header = bool(self._names or self._grpc_statuses or self._rate_limited)
 
     def failed(self, failure: Failure) -> bool:
         """Whether a try that came to no response is to be followed by another."""
@@ -99,6 +101,8 @@ class RetryRules:
     def answered(self, response: Response) -> bool:
         """Whether a response is to be thrown away for another try. One that was rate limited has its own condition."""
         wanted = response.status in self._statuses
+        if not (wanted or self._by_header):
+            return False
         if self._heeded.isdisjoint(map(name_of, response.headers)):
             return wanted
         for name, value in response.headers:
