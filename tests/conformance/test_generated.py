@@ -42,5 +42,5 @@ def test_both_do_the_same_with_what_is_generated(tmp_path: Path, generated: list
             told = "\n".join(map(str, left))
             sent, answered = pair.exchange.pieces, pair.exchange.answer.pieces
             assert not left, (
-                f"{case.yaml}\nsent {sent!r}\nanswered {answered!r}\n{told}\nEnvoy ran {tmp_path}/bootstrap.json"
+                f"{case.yaml}\nsent {sent!r}\nanswered {answered!r}\n{told}\nEnvoy ran {tmp_path}/0/bootstrap.json"
             )
