@@ -10,6 +10,7 @@ on a mock clock too.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -336,6 +337,7 @@ def unused_address() -> SocketAddress:
 
 _UNUSED = socket.socket()
 _UNUSED.bind(("127.0.0.1", 0))
+atexit.register(_UNUSED.close)
 
 
 def cluster(*addresses: Address | Backend, name: str = CLUSTER, **config: Any) -> Cluster:
