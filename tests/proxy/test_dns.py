@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import socket
 import threading
@@ -243,6 +244,26 @@ async def test_a_name_that_is_not_found_keeps_the_addresses_it_had(
         names.addresses["svc"] = ["127.0.0.2"]
         await refreshed(names, mock_clock)
         assert hosts(proxy) == ["127.0.0.2:80"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_that_a_name_is_not_found_is_told_once_and_so_is_that_it_is_found_again(
+    known: bool, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "meshproxy.proxy.upstream.dns")
+    nowhere = socket.gaierror(socket.EAI_NONAME, "not found")
+    names = Names(monkeypatch, a=["127.0.0.1"] if known else nowhere)
+    async with gateway(snapshot(named(Endpoint(SocketAddress("a", 80))))):
+        for found in (nowhere, nowhere, ["127.0.0.1"], ["127.0.0.1"], nowhere):
+            names.addresses["a"] = found
+            await refreshed(names, mock_clock)
+
+    told = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert told == [
+        "cannot resolve a: [Errno -2] not found",
+        "a is found again",
+        "cannot resolve a: [Errno -2] not found",
+    ]
 
 
 async def test_a_name_that_was_never_found_has_no_healthy_upstream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,8 @@ class NameResolver:
         self._names = tuple(dict.fromkeys(one.host for one in addresses if isinstance(one, SocketAddress)))
         self._known: dict[str, list[str]] = {}
         """The addresses of each name that was asked for; none for one that was never resolved."""
+        self._not_found: set[str] = set()
+        """Those of which has been told that they could not be resolved the last time."""
         self._latest: list[Endpoint] = []
         self.resolved = trio.Event()
         """Each name has been asked for once."""
@@ -92,10 +94,14 @@ class NameResolver:
         try:
             found = await trio.socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # a name may not even be encodable
-            if self._known.get(name) != []:
+            if name not in self._not_found:
+                self._not_found.add(name)
                 _log.warning("cluster %s: cannot resolve %s: %s", self._cluster.config.name, name, error)
             self._known.setdefault(name, [])
         else:
+            if name in self._not_found:
+                self._not_found.remove(name)
+                _log.info("cluster %s: %s is found again", self._cluster.config.name, name)
             self._known[name] = preferred((info[0], str(info[4][0])) for info in found)
 
     def _update(self) -> None:
