@@ -164,6 +164,12 @@ def test_localities_of_one_share_have_parts_of_it_by_their_endpoints_rounded_up(
     assert weights == {"us/b/1": 10, "us/a/1": 15, "us/a/2": 25, "eu/a/1": 8, "eu/b": 43}
 
 
+def test_a_locality_has_the_share_of_the_first_name_that_covers_it() -> None:
+    ports, weights = distributed(HERE, {"from": "*", "to": {"eu/a/1": 70, "eu/*": 30}})
+    assert ports == {1, 6}
+    assert weights == {"eu/a/1": 70, "eu/b": 30}
+
+
 def test_the_first_rule_that_fits_distributes() -> None:
     rules = ({"from": "us/b", "to": {"asia": 100}}, {"from": "us/a/*", "to": {"eu/b": 100}})
     assert distributed(HERE, *rules)[0] == {6}

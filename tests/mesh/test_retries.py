@@ -12,7 +12,8 @@ from .support import GATEWAY, only_cluster, only_route, service_entry, sidecar_o
 
 def action(fields: str, *more: str) -> RouteAction:
     """What a rule to service `a` with these fields does."""
-    rule = f"- {{route: [{{destination: {{host: a}}}}], {fields}}}"
+    route = "" if fields.startswith("route:") else "route: [{destination: {host: a}}], "
+    rule = f"- {{{route}{fields}}}"
     found = only_route(snapshot_of(GATEWAY, virtual_service(rule), service_entry("a"), *more)).action
     assert isinstance(found, RouteAction)
     return found
@@ -76,17 +77,27 @@ def test_what_a_rule_says_of_retries(retries: str, changed: dict[str, object]) -
     )
 
 
-def test_where_a_hash_chooses_the_host_it_has_the_retries_too() -> None:
-    rule = """
+BY_HASH = """
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: a}
 spec: {host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}
 """
-    policy = action("name: x", rule).retry_policy
+
+
+def test_where_a_hash_chooses_the_host_it_has_the_retries_too() -> None:
+    policy = action("name: x", BY_HASH).retry_policy
 
     assert policy is not None
     assert not policy.previous_hosts
+
+
+def test_of_several_destinations_a_hash_has_no_say_in_where_retries_go() -> None:
+    chosen = action("route: [{destination: {host: a}, weight: 1}, {destination: {host: b}, weight: 1}]", BY_HASH)
+
+    assert chosen.hash_policies
+    assert chosen.retry_policy is not None
+    assert chosen.retry_policy.previous_hosts
 
 
 @pytest.mark.parametrize(

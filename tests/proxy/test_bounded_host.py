@@ -382,6 +382,26 @@ async def test_a_connection_that_is_closed_lets_another_host_open_one(attempts: 
     assert list(requests.active) == [1, 2]
 
 
+def test_hosts_that_are_held_up_go_on_in_their_order() -> None:
+    limits, went_on = breakers(1), []
+
+    class HeldUp:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def open_connections(self) -> None:
+            went_on.append(self.name)
+            limits.connections.take()
+
+    for name in ("first", "second"):
+        limits.hold_up(cast(BoundedHost, HeldUp(name)))
+    limits.go_on()
+    assert went_on == ["first"]
+    limits.connections.give_back()
+    limits.go_on()
+    assert went_on == ["first", "second"]
+
+
 async def test_a_host_whose_last_connection_is_closed_opens_another_before_others_open_more(
     attempts: Attempts, requests: Requests
 ) -> None:

@@ -54,14 +54,14 @@ async def test_a_larger_body_is_refused_as_soon_as_that_is_known(request_: bytes
 async def test_nothing_is_sent_on_before_the_body_is_whole() -> None:
     async with backend() as server, gateway(buffering(server)) as running:
         client = await running.client()
-        await client.send(POST + b"content-length: 4\r\n\r\nab")
+        await client.send(POST + b"content-length: 10\r\n\r\n01")
         await running.client()  # by the time that is accepted, the half body has been read
         assert server.connections == []
-        await client.send(b"cd")
+        await client.send(b"23456789")
         answer = await client.response()
 
     assert answer.status == 200
-    assert server.received[0].endswith(b"\r\n\r\nabcd")
+    assert server.received[0].endswith(b"\r\n\r\n0123456789")
 
 
 async def test_a_client_that_waits_for_a_word_gets_one() -> None:

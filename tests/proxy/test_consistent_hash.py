@@ -114,6 +114,14 @@ def test_another_attempt_finds_another_host(policy: RingHash | Maglev) -> None:
     assert second == found(policy, among, attempt=1)
 
 
+@pytest.mark.parametrize("attempt", [1, 2, 5])
+def test_another_attempt_at_a_table_is_one_with_most_bits_of_the_hash_turned_as_in_envoy(attempt: int) -> None:
+    among = hosts(*[1] * 10)
+    table = load_balancer(Cluster("c", (), lb_policy=Maglev()), among, lambda: 0.0, lambda: 0.0)
+    turned = [table.pick(hashed(key ^ (2**64 - attempt))) for key in KEYS]
+    assert [table.pick(hashed(key), attempt) for key in KEYS] == turned
+
+
 @POLICIES
 def test_one_host_has_all_keys_and_none_has_none(policy: RingHash | Maglev) -> None:
     [only] = hosts(3)

@@ -84,6 +84,14 @@ async def test_a_star_allows_whatever_a_preflight_asks_for() -> None:
     ]
 
 
+async def test_a_star_among_others_is_one_of_them() -> None:
+    policy = CorsPolicy((Exact("*"),), allow_methods=("*", "GET"), max_age_s=0)
+
+    _, headers = await answered(policy, OTHER, ASKS, method=b"OPTIONS")
+
+    assert headers[1:] == [(b"access-control-allow-methods", b"*,GET"), (b"access-control-max-age", b"0")]
+
+
 @pytest.mark.parametrize("fields", [(ORIGIN,), (ORIGIN, (ASKS[0], b"")), (ASKS,), (OTHER, ASKS)])
 async def test_what_is_no_preflight_of_an_allowed_origin_goes_upstream(fields: tuple[tuple[bytes, bytes], ...]) -> None:
     reached, _ = await answered(POLICY, *fields, method=b"OPTIONS")

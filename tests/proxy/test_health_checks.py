@@ -14,7 +14,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshproxy.proxy.upstream.health import Health, described, trouble
+from meshproxy.proxy.tls.secrets import Secrets
+from meshproxy.proxy.upstream import health
+from meshproxy.proxy.upstream.health import Health, HealthChecker, described, trouble
 from meshproxy.snapshot import (
     Cluster,
     Endpoint,
@@ -33,6 +35,7 @@ from ..test_policies import free_port
 from .support import (
     CLUSTER,
     GET,
+    LOCALHOST,
     OK,
     Backend,
     Gateway,
@@ -231,6 +234,23 @@ async def test_an_endpoint_serves_as_long_as_its_probes_pass(
         f"{name}: unhealthy: status 503",
         f"{name}: healthy",
     ]
+
+
+@pytest.mark.parametrize(("lasting_s", "begun_at"), [(0.25, [0.5, 1.5, 2.5, 3.5]), (1.5, [0.5, 2.0, 3.5])])
+async def test_probes_begin_at_even_intervals_however_long_they_take_but_one_at_a_time(
+    lasting_s: float, begun_at: list[float], autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, begun = trio.current_time(), []
+
+    async def passed(check: HealthCheck, tls: object) -> None:
+        begun.append(trio.current_time() - began)
+        await trio.sleep(lasting_s)
+
+    monkeypatch.setattr(health, "trouble", passed)
+    check = HealthCheck(TcpProbe(LOCALHOST), initial_delay_s=0.5, interval_s=1.0)
+    with trio.move_on_after(4):
+        await HealthChecker(check, (), Secrets(())).run()
+    assert begun == pytest.approx(begun_at)
 
 
 async def test_an_endpoint_that_has_not_passed_serves_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -119,6 +119,20 @@ def test_a_request_that_is_refused_by_its_own_bucket_takes_nothing_from_the_comm
     assert admitted(limiter)
 
 
+def test_the_strictest_bucket_is_asked_first_so_that_who_is_refused_there_takes_nothing_elsewhere() -> None:
+    users, teams = TokenBucket(2, 1, 60.0), TokenBucket(1, 1, HOUR)
+    limiter = RateLimiter(limit(RateLimitDescriptor("x-user", None, users), RateLimitDescriptor("x-team", None, teams)))
+
+    assert [admitted(limiter, b"x-user: a", b"x-team: t") for _ in range(3)] == [True, False, False]
+    assert [admitted(limiter, b"x-user: a") for _ in range(2)] == [True, False]
+
+
+def test_a_value_with_a_bucket_of_its_own_has_one_in_that_header_alone() -> None:
+    limiter = RateLimiter(limit(each("x-user", 1), each("x-team", 3, "vip")))
+
+    assert [admitted(limiter, b"x-user: vip") for _ in range(2)] == [True, False]
+
+
 def test_the_values_that_were_seen_last_are_remembered() -> None:
     limiter = RateLimiter(limit(each("x-user", 1), values=2))
     users = (b"a", b"b", b"a", b"c", b"a", b"b")

@@ -141,6 +141,19 @@ async def test_a_mirror_that_hangs_or_fails_neither_slows_nor_fails_the_request(
     assert not any(host.active or host.connections for host in hosts)
 
 
+async def test_a_copy_is_sent_once_whatever_the_retries_of_the_route() -> None:
+    policy = RequestMirrorPolicy(COPY)
+    action = RouteAction((WeightedCluster(CLUSTER),), mirrors=(policy,), retry_policy=RetryPolicy(("5xx",), 3))
+    async with backend() as server, backend(answers(NO, OK)) as copy:
+        config = snapshot(cluster(server), copy_of(copy), routes=[Route("", RouteMatch(), action)])
+        async with gateway(config) as running:
+            for _ in range(2):
+                assert (await running.exchange(GET)).status == 200
+            await running.settled()
+
+    assert sum(received.count(b"GET / ") for received in copy.received) == 2
+
+
 async def test_a_mirror_that_is_not_there_does_not_matter() -> None:
     nowhere = cluster(unused_address(), name=COPY)
     async with backend() as server, gateway(mirroring(server, nowhere)) as running:
@@ -181,6 +194,26 @@ async def test_copies_that_wait_hold_so_much_together_and_give_it_back(monkeypat
     await first.receive()
     second.close()
     assert backlog.size == 0
+
+
+async def test_a_copy_that_is_too_far_behind_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "_MAX_BEHIND", 150_000)
+    copy = mirror._CopiedBody(None, mirror._Backlog())
+
+    for broken_off in (False, True):
+        copy.add(bytes(100_000), cast(Body, SimpleNamespace(finished=False)))
+        assert copy.scope.cancel_called is broken_off
+
+
+async def test_a_protocols_upgrade_is_not_copied() -> None:
+    copied, request = Service(), made_request()
+    request.upgrade = b"websocket"
+
+    async with trio.open_nursery() as nursery:
+        to = mirror.Mirror(FractionalPercent(100), copied, FilterContext(lambda: 0.0, nursery.start_soon))
+        await mirror.mirrored([to], Service())(request)
+
+    assert copied.requests == []
 
 
 async def test_a_copy_of_a_request_that_breaks_off_breaks_off_too() -> None:

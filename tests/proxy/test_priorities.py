@@ -73,6 +73,10 @@ def test_below_the_panic_threshold_all_hosts_of_a_priority_serve(
     assert shares([host_set(well, 100 - well) for well in healthy], 50) == expected
 
 
+def test_the_panic_threshold_is_rounded_to_whole_percents() -> None:
+    assert [shares([host_set(49, 51)], threshold)[0].panic for threshold in (49.4, 49.6)] == [False, True]
+
+
 def test_when_all_panic_a_priority_gets_what_its_hosts_make_of_all() -> None:
     assert shares([host_set(0, 1), host_set(0, 2)], 50) == [(34, True), (66, True)]
 

@@ -407,6 +407,33 @@ async def test_a_retry_goes_to_another_host() -> None:
     assert statuses == [200] * 10
 
 
+class Obstinate:
+    """A balancer that has one host for all, and counts how often it is asked."""
+
+    def __init__(self, host: Host) -> None:
+        self.asked = 0
+        self._host = host
+
+    def pick(self, request: Request, attempt: int = 0) -> Host:
+        self.asked += 1
+        return self._host
+
+
+async def test_for_a_retry_another_host_is_looked_for_as_often_as_the_policy_says() -> None:
+    config = cluster(unused_address())
+    under_test = Cluster(config, ClusterStats("c"), lambda: 0.0)
+    under_test._balancer = balancer = Obstinate(under_test.hosts[0])
+    request = made_request()
+    policy = RetryPolicy(("connect-failure",), 1, previous_hosts=True, host_selection_max_attempts=5)
+    request.retry_rules, request.tries = RetryRules(policy), Tries()
+    request.tries.hosts = (under_test.hosts[0],)
+
+    with pytest.raises(Failure):
+        await under_test(request)
+
+    assert balancer.asked == 1 + 5
+
+
 async def test_a_retry_may_go_to_another_priority() -> None:
     policy = RetryPolicy(("connect-failure",), 2, previous_priorities=True)
     async with backend() as server:
@@ -420,6 +447,19 @@ async def test_a_retry_may_go_to_another_priority() -> None:
 
     assert answer.status == 200
     assert told.retries == 2
+
+
+async def test_each_priority_has_two_tries_before_the_next_has_its_turn_round_and_round() -> None:
+    policy = RetryPolicy(("connect-failure",), 7, previous_priorities=True)
+    config = routed(policy=policy)
+    refused = unused_address()
+    endpoints = (Endpoint(refused), Endpoint(replace(refused, host="127.0.0.2"), priority=1))
+    config = replace(config, clusters=(replace(config.clusters[0], endpoints=endpoints),))
+    async with gateway(config) as proxy:
+        await proxy.exchange(GET)
+        tries = [host.requests for host in proxy.hosts]
+
+    assert tries == [4, 4]
 
 
 async def test_a_response_that_breaks_off_is_not_tried_again() -> None:

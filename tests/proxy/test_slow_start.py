@@ -8,7 +8,7 @@ from meshproxy.proxy.upstream.balancers import load_balancer
 from meshproxy.proxy.upstream.cluster import Cluster
 from meshproxy.proxy.upstream.host import Host
 from meshproxy.snapshot import Cluster as ClusterConfig
-from meshproxy.snapshot import Endpoint, LbPolicy, SlowStart, SocketAddress
+from meshproxy.snapshot import Endpoint, HealthCheck, LbPolicy, SlowStart, SocketAddress, TcpProbe
 from meshproxy.telemetry.metrics import ClusterStats
 
 from .made import made_request
@@ -81,3 +81,12 @@ def test_hosts_that_are_all_new_share_evenly() -> None:
     picked = [cluster._balancer.pick(made_request()) for _ in range(100)]
 
     assert picked.count(cluster.hosts[0]) == 50
+
+
+def test_a_host_whose_health_check_passes_after_it_has_failed_begins_anew() -> None:
+    clock, check = FakeClock(), HealthCheck(TcpProbe(OLD))
+    cluster = Cluster(ClusterConfig("c", (Endpoint(OLD, health_check=check),)), ClusterStats("c"), lambda: 0.0, clock)
+    for healthy in (True, True, False, True, True):
+        clock.now += 100
+        cluster.health_checked(check, healthy)
+    assert [host.healthy_since for host in cluster.hosts] == [1400]

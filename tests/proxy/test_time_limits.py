@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
 from meshproxy.proxy.http.message import Headers, Request
 from meshproxy.proxy.upstream.time_limits import bounded, grpc_limit_s, grpc_timeout, parse_grpc_timeout
+from meshproxy.proxy.upstream.tries import TimeLimits, Tries
 from meshproxy.snapshot import RetryPolicy, RouteAction
 
 from .made import Backend, made_request
@@ -65,6 +67,13 @@ async def test_a_route_without_limits_passes_requests_on_as_they_are() -> None:
 
 async def test_the_upstream_is_told_how_long_it_has() -> None:
     assert (await passed([], timeout_s=1.5)).headers == [(b"x-envoy-expected-rq-timeout-ms", b"1500")]
+
+
+async def test_a_try_with_next_to_no_time_left_is_not_told_that_it_may_take_any() -> None:
+    tries = Tries(TimeLimits(1.0))
+    tries.deadline = trio.current_time() + 1e-5
+
+    assert tries.expected_ms() == 1
 
 
 @pytest.mark.parametrize(("per_try_s", "expected"), [(0.2, b"200"), (1.5, b"1500"), (9.0, b"1500"), (0.0, b"1500")])
