@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not 
 
 def test_policies_are_compared_with_none(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    finished = bench("policies", "--rounds", "1", "--seconds", "0.3", "--python", sys.executable, "--json", str(file))
+    finished = bench("policies", "--rounds", "1", "--seconds", "0.2", "--python", sys.executable, "--json", str(file))
     assert finished.returncode == 0, finished.stderr
     rounds = json.loads(file.read_text())["parts"]["policies"]["data"]["rounds"]
     assert list(rounds) == [NONE.name, *(policy.name for policy in POLICIES)]
@@ -39,7 +39,7 @@ def test_a_policy_is_compared_with_none_just_before_and_after() -> None:
 
 def test_tls_tells_what_requests_to_endpoints_by_tls_cost(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    finished = bench("tls", "--rounds", "1", "--seconds", "0.3", "--python", sys.executable, "--json", str(file))
+    finished = bench("tls", "--rounds", "1", "--seconds", "0.2", "--python", sys.executable, "--json", str(file))
     assert finished.returncode == 0, finished.stderr
     cases = json.loads(file.read_text())["parts"]["tls"]["data"]["cases"]
     assert [one["case"]["name"] for one in cases] == [case.name for case in TLS_CASES]
@@ -60,7 +60,7 @@ def test_pair_compares_two_sidecars_with_two_envoys(tmp_path: Path) -> None:
 
 def test_access_times_decisions_and_requests_with_tokens_and_behind_policies(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    finished = bench("access", "--rounds", "1", "--seconds", "0.3", "--python", sys.executable, "--json", str(file))
+    finished = bench("access", "--rounds", "1", "--seconds", "0.2", "--python", sys.executable, "--json", str(file))
     assert finished.returncode == 0, finished.stderr
     parts = json.loads(file.read_text())["parts"]
     assert all(microseconds > 0 for _, _, microseconds in parts["decisions"]["data"]["rows"])
