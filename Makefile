@@ -11,6 +11,9 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 MESH ?= quickstart
 BIN := .venv/bin
 
+# What Python has compiled is kept: the tests start hundreds of interpreters.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint types tests conformance bench clean
 
 demo: .venv/installed
@@ -25,8 +28,9 @@ lint: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN)/mypy
 
+# In the order of their folders, in which those that take long come early; xdist would begin with the files of most tests.
 tests: .venv/installed-dev
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 conformance: .venv/installed-dev
 	CONFORMANCE_EXAMPLES=200 $(BIN)/pytest tests/conformance tests/envoy -rs
