@@ -262,7 +262,7 @@ async def test_who_waits_is_served_on_a_new_connection_when_the_endpoint_closes_
     async def closes(connection: Peer) -> None:
         await connection.message()
         await release.wait()
-        await connection.send(OK)
+        connection.send_now(OK)  # and with it, that the connection ends: nobody is to be given it in between
 
     async with limited(closes, CircuitBreakers(max_connections=1)) as (proxy, server):
         clients = [await sent(proxy, "/") for _ in range(3)]
