@@ -85,6 +85,12 @@ def _prefix_not_empty(match: StringMatch) -> StringMatch:
     return match
 
 
+def _exact_not_empty(match: StringMatch) -> StringMatch:
+    if match.exact == "":
+        raise_wrongs("StringMatch", [(("exact",), "no origin is empty; write one as in https://example.com")])
+    return match
+
+
 def _header_names(matches: dict[str, StringMatch]) -> dict[str, StringMatch]:
     raise_wrongs("headers", _header_name_errors(matches))
     return matches
@@ -107,6 +113,7 @@ def _star_is_presence(matches: Any) -> Any:
 # Envoy's path match allows the empty prefix; its string matcher does not.
 UriMatch = Annotated[StringMatch, AfterValidator(_not_empty)]
 TextMatch = Annotated[StringMatch, AfterValidator(_not_empty), AfterValidator(_prefix_not_empty)]
+OriginMatch = Annotated[TextMatch, AfterValidator(_exact_not_empty)]
 PresenceMatch = Annotated[StringMatch, AfterValidator(_prefix_not_empty)]
 
 
@@ -419,7 +426,7 @@ class CorsPolicy(Model):
     """
 
     allow_origin: tuple[Text, ...] = ()
-    allow_origins: tuple[TextMatch, ...] = ()
+    allow_origins: tuple[OriginMatch, ...] = ()
     allow_methods: CorsMethods = ()
     allow_headers: CorsHeaders = ()
     expose_headers: CorsHeaders = ()

@@ -294,6 +294,7 @@ def test_this_is_accepted(complaints: Complaints, spec: str) -> None:
             "http[0].fault.abort.percentage.value",
             "neither 0 nor at least 0.0001",
         ),
+        (cors("{allowOrigins: [{exact: ''}]}"), "http[0].corsPolicy.allowOrigins[0].exact", "no origin is empty"),
         (cors("{allowOrigins: [{}]}"), "http[0].corsPolicy.allowOrigins[0]", "give one of exact, prefix or regex"),
         (cors("{allowOrigins: [{regex: '('}]}"), "http[0].corsPolicy.allowOrigins[0].regex", "regular expression"),
         (cors("{allowMethods: [get]}"), "http[0].corsPolicy.allowMethods[0]", "'get' is not one of GET, HEAD"),
