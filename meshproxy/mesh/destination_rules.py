@@ -199,6 +199,16 @@ def effective_policy(rule: MergedRule | None, subset: PlacedSubset | None, port:
     )
 
 
+def policies_of(rule: DestinationRule) -> Iterator[tuple[Path, TrafficPolicy | PortTrafficPolicy]]:
+    """Every traffic policy of a rule, by where it is written: the service's, its subsets', and those of ports."""
+    levels: list[tuple[Path, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), rule.traffic_policy)]
+    levels += ((("spec", "subsets", n, "trafficPolicy"), one.traffic_policy) for n, one in enumerate(rule.subsets))
+    for path, policy in levels:
+        if policy is not None:
+            yield path, policy
+            yield from (((*path, "portLevelSettings", n), one) for n, one in enumerate(policy.port_level_settings))
+
+
 class _Level(NamedTuple):
     """A traffic policy, and where it is written."""
 

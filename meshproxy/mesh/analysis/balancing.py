@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ...resources import (
     DestinationRule,
@@ -14,6 +13,7 @@ from ...resources import (
     TrafficPolicy,
 )
 from ...resources.problems import Path
+from ..destination_rules import policies_of
 from ..load_balancing import hash_policy, lb_policy
 from ..mesh import Mesh
 
@@ -21,36 +21,17 @@ from ..mesh import Mesh
 def idle_settings(mesh: Mesh) -> Iterator[Note]:
     """Settings of load balancers that nothing is done with, where they are written."""
     for rule in mesh.of(DestinationRule):
-        for placed in _placed(rule.spec):
-            for path, message in _idle(placed.settings, placed.ejects):
-                where = (*placed.path, *path)
+        for level, policy in policies_of(rule.spec):
+            settings = policy.load_balancer
+            for path, message in _idle(settings, _ejects(rule.spec, policy)) if settings else ():
+                where = (*level, "loadBalancer", *path)
                 yield Note(rule.position(*where), f"{rule.id}: {where[-1]} {message}")
 
 
-class _Placed(NamedTuple):
-    path: Path
-    settings: LoadBalancerSettings
-    ejects: bool
-
-
-def _placed(rule: DestinationRule) -> Iterator[_Placed]:
-    """Every `loadBalancer` of a rule. A subset's has the outlier detection of the rule where it has none of its own."""
-    top = rule.traffic_policy
-    yield from _at_level(("spec", "trafficPolicy"), top, False)
-    for place, subset in enumerate(rule.subsets):
-        inherited = top is not None and top.outlier_detection is not None
-        yield from _at_level(("spec", "subsets", place, "trafficPolicy"), subset.traffic_policy, inherited)
-
-
-def _at_level(path: Path, policy: TrafficPolicy | None, inherited: bool) -> Iterator[_Placed]:
-    if policy is None:
-        return
-    levels: list[tuple[Path, TrafficPolicy | PortTrafficPolicy, bool]] = [(path, policy, inherited)]
-    levels += (((*path, "portLevelSettings", n), one, False) for n, one in enumerate(policy.port_level_settings))
-    for where, level, also in levels:
-        if level.load_balancer is not None:
-            ejects = also or level.outlier_detection is not None
-            yield _Placed((*where, "loadBalancer"), level.load_balancer, ejects)
+def _ejects(rule: DestinationRule, policy: TrafficPolicy | PortTrafficPolicy) -> bool:
+    """Whether outlier detection holds beside a policy. A subset's that has none has that of the service."""
+    inherited = rule.traffic_policy if isinstance(policy, TrafficPolicy) else None
+    return policy.outlier_detection is not None or bool(inherited and inherited.outlier_detection)
 
 
 def _idle(settings: LoadBalancerSettings, ejects: bool) -> Iterator[tuple[Path, str]]:

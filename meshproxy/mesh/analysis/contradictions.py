@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...resources import (
-    ConnectionPoolSettings,
     DestinationRule,
     HTTPFaultInjection,
     HTTPRoute,
-    Model,
     Note,
     OutlierDetection,
+    PortTrafficPolicy,
     TrafficPolicy,
     VirtualService,
 )
 from ...resources.problems import Path
+from ..destination_rules import policies_of
 from ..mesh import Mesh
 from ..outliers import outlier_detection
 
@@ -30,7 +30,7 @@ def contradictions(mesh: Mesh) -> Iterator[Note]:
                 where = ("spec", "http", place, *path)
                 yield Note(virtual_service.position(*where), f"{virtual_service.id}: {path[-1]} {message}")
     for rule in mesh.of(DestinationRule):
-        for level, policy in _policies(rule.spec):
+        for level, policy in policies_of(rule.spec):
             for path, message in _of_policy(policy):
                 yield Note(rule.position(*level, *path), f"{rule.id}: {path[-1]} {message}")
 
@@ -75,20 +75,10 @@ def _of_time(http: HTTPRoute) -> _Found:
         yield ("retries", "retryOn"), "has retriable-status-codes, and no status codes beside it"
 
 
-def _policies(rule: DestinationRule) -> Iterator[tuple[Path, Model]]:
-    """Every policy of a rule, by where it is written: of ports, too."""
-    levels: list[tuple[Path, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), rule.traffic_policy)]
-    levels += ((("spec", "subsets", n, "trafficPolicy"), one.traffic_policy) for n, one in enumerate(rule.subsets))
-    for path, policy in levels:
-        if policy is not None:
-            yield path, policy
-            yield from (((*path, "portLevelSettings", n), one) for n, one in enumerate(policy.port_level_settings))
-
-
-def _of_policy(policy: Model) -> _Found:
-    pool: ConnectionPoolSettings | None = getattr(policy, "connection_pool", None)
-    outliers: OutlierDetection | None = getattr(policy, "outlier_detection", None)
-    if pool is not None and pool.http is not None and pool.http.max_retries and getattr(policy, "retry_budget", None):
+def _of_policy(policy: TrafficPolicy | PortTrafficPolicy) -> _Found:
+    pool, outliers = policy.connection_pool, policy.outlier_detection
+    budget = policy.retry_budget if isinstance(policy, TrafficPolicy) else None
+    if pool is not None and pool.http is not None and pool.http.max_retries and budget is not None:
         yield ("connectionPool", "http", "maxRetries"), "comes to nothing beside retryBudget"
     if outliers is not None:
         yield from ((("outlierDetection", *path), message) for path, message in _of_outliers(outliers))

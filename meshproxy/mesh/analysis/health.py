@@ -8,13 +8,11 @@ from ...resources import (
     DestinationRule,
     Note,
     OutlierDetection,
-    PortTrafficPolicy,
     Resource,
-    TrafficPolicy,
     WorkloadEntry,
     WorkloadGroup,
 )
-from ...resources.problems import Path
+from ..destination_rules import policies_of
 from ..mesh import Mesh
 from ..names import fqdn
 from ..outliers import outlier_detection
@@ -24,26 +22,15 @@ from ..workload_groups import GROUP_ANNOTATION, group_of
 def idle_outlier_detection(mesh: Mesh) -> Iterator[Note]:
     """Outlier detection that comes to nothing, where it is written."""
     for rule in mesh.of(DestinationRule):
-        for path, level, settings in _placed(rule.spec):
-            balancer = level.load_balancer
+        for path, level in policies_of(rule.spec):
+            settings, balancer = level.outlier_detection, level.load_balancer
+            if settings is None:
+                continue
             passes = balancer is not None and balancer.simple == "PASSTHROUGH"
             idle = (("", "is not for PASSTHROUGH, which knows no endpoints"),)
             for name, message in idle if passes else _idle(mesh, rule, settings):
-                where = (*path, name) if name else path
+                where = (*path, "outlierDetection", *filter(None, (name,)))
                 yield Note(rule.position(*where), f"{rule.id}: outlierDetection {message}")
-
-
-def _placed(rule: DestinationRule) -> Iterator[tuple[Path, TrafficPolicy | PortTrafficPolicy, OutlierDetection]]:
-    levels: list[tuple[Path, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), rule.traffic_policy)]
-    levels += ((("spec", "subsets", n, "trafficPolicy"), one.traffic_policy) for n, one in enumerate(rule.subsets))
-    for path, policy in levels:
-        if policy is None:
-            continue
-        if policy.outlier_detection is not None:
-            yield (*path, "outlierDetection"), policy, policy.outlier_detection
-        for place, port in enumerate(policy.port_level_settings):
-            if port.outlier_detection is not None:
-                yield (*path, "portLevelSettings", place, "outlierDetection"), port, port.outlier_detection
 
 
 def _idle(mesh: Mesh, rule: Resource[DestinationRule], settings: OutlierDetection) -> Iterator[tuple[str, str]]:

@@ -9,14 +9,12 @@ from ...resources import (
     ClientTLSSettings,
     DestinationRule,
     Note,
-    PortTrafficPolicy,
     Secret,
-    TrafficPolicy,
     format_path,
 )
 from ...resources.problems import Path, Problem
 from ..credentials import Credentials, NoCredential
-from ..destination_rules import selector_of
+from ..destination_rules import policies_of, selector_of
 from ..mesh import Mesh
 from ..upstream_tls import key_material
 from .scope import Scope
@@ -90,13 +88,4 @@ def credentials_at_sidecars(mesh: Mesh) -> Iterator[Note]:
 
 def tls_settings(rule: DestinationRule) -> Iterator[tuple[Path, ClientTLSSettings]]:
     """Every `tls` of a rule, and where it is written."""
-    levels: list[tuple[Path, TrafficPolicy | PortTrafficPolicy | None]] = [
-        (("spec", "trafficPolicy"), rule.traffic_policy)
-    ]
-    levels += ((("spec", "subsets", n, "trafficPolicy"), one.traffic_policy) for n, one in enumerate(rule.subsets))
-    for path, level in levels:
-        ports = level.port_level_settings if isinstance(level, TrafficPolicy) else ()
-        each = [(path, level), *(((*path, "portLevelSettings", n), port) for n, port in enumerate(ports))]
-        for where, policy in each:
-            if policy is not None and policy.tls is not None:
-                yield (*where, "tls"), policy.tls
+    return (((*path, "tls"), policy.tls) for path, policy in policies_of(rule) if policy.tls is not None)
