@@ -490,6 +490,13 @@ DIFFERENCES = (
         "the client waits instead",
     ),
     Difference(
+        "kept-together",
+        "bodies that are kept for retries, of all requests together",
+        "as much as comes",
+        "256 MiB at most; what comes beyond is sent once",
+        "there is a bound, however many clients send slowly",
+    ),
+    Difference(
         "trailers",
         "trailers",
         "dropped unless enabled",

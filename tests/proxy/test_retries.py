@@ -26,7 +26,7 @@ from meshproxy.proxy.http.message import Headers, Request, Response, header
 from meshproxy.proxy.upstream.cluster import Cluster
 from meshproxy.proxy.upstream.deadlines import deadlines
 from meshproxy.proxy.upstream.host import Host
-from meshproxy.proxy.upstream.recorded_body import MAX_RECORDED
+from meshproxy.proxy.upstream.recorded_body import MAX_RECORDED, ROOM
 from meshproxy.proxy.upstream.retries import retrying
 from meshproxy.proxy.upstream.retry_rules import RetryLimit, RetryRules
 from meshproxy.proxy.upstream.tries import TimeLimits, Tries
@@ -394,6 +394,37 @@ async def test_a_body_too_large_to_be_kept_is_sent_once(size: int, tries: int, c
 
     assert answer.status == 503
     assert sum(one.count(b"POST /") for one in server.received) == tries
+
+
+async def test_bodies_of_all_requests_together_are_kept_as_far_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ROOM, "left", 8)
+    head = b"POST / HTTP/1.1\r\nhost: h.test\r\ncontent-length: %d\r\n\r\n"
+    tries = []
+    for size in (5, 9, 8):
+        async with backend(answers(NO)) as server, gateway(routed(server, policy=ON_5XX)) as proxy:
+            client = await proxy.client()
+            await client.send(head % size)
+            await server.connected()
+            assert (await client.request(bytes(size))).status == 503
+        tries.append(sum(one.count(b"POST /") for one in server.received))
+
+    assert tries == [3, 1, 3]
+    assert ROOM.left == 8
+
+
+async def test_what_others_keep_leaves_no_room_until_they_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ROOM, "left", 8)
+    head = b"POST / HTTP/1.1\r\nhost: h.test\r\ncontent-length: 5\r\n\r\n"
+    async with backend(hangs) as server, gateway(routed(server)) as proxy:
+        client = await proxy.client()
+        await client.send(head + b"he")
+        await until(lambda: ROOM.left == 3)
+        client.close()
+        await proxy.settled()
+
+    assert ROOM.left == 8
 
 
 async def test_a_retry_goes_to_another_host() -> None:

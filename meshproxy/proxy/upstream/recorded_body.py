@@ -24,6 +24,34 @@ from ..splice import KeptPipe, Pipe, Sink
 MAX_RECORDED = 1 << 20
 """Bytes: Envoy's limit of what one connection buffers. What is larger can be sent once only."""
 
+MAX_RECORDED_TOGETHER = 256 << 20
+"""Bytes, of all requests at a time: clients choose how many there are, and how slowly they go on."""
+
+
+class Room:
+    """What may yet be kept, of all requests together. Whoever has claimed some of it gives it back, once."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def claim(self, length: int | None) -> int:
+        """How many bytes may be kept of a body so long, or of one whose length nobody knows: all that it may have, or
+        nothing."""
+        wanted = MAX_RECORDED if length is None else length
+        if wanted > MAX_RECORDED or wanted > self.left:
+            return 0
+        self.left -= wanted
+        return wanted
+
+    def give_back(self, claimed: int) -> None:
+        """They are kept no longer."""
+        self.left += claimed
+
+
+ROOM = Room(MAX_RECORDED_TOGETHER)
+
 
 class RecordedBody(Body):
     """A body for one try. `again` is the same one for another try, as long as it is `replayable`."""

@@ -30,7 +30,7 @@ from ..http.message import Request, Response, Service, set_header
 from .balancers import Chance
 from .cluster import SERVICE_TIME, Cluster
 from .forward_proxy import ForwardProxy
-from .recorded_body import MAX_RECORDED, RecordedBody, recorded
+from .recorded_body import ROOM, RecordedBody, recorded
 from .retry_rules import RetryRules, backoff_s
 from .time_limits import tell_retry
 from .tries import Tries
@@ -76,7 +76,9 @@ def retrying(cluster: Upstream, chance: Chance) -> Service:
         return cluster(request)
 
     async def recorded_meanwhile(request: Request, rules: RetryRules) -> Response:
-        _record(request, MAX_RECORDED)
+        assert not isinstance(request.body, bytes)
+        room = 0 if request.upgrade else ROOM.claim(request.body.length)
+        _record(request, room)
         answered = False
         try:
             response = await retried(request, rules)
@@ -85,17 +87,16 @@ def retrying(cluster: Upstream, chance: Chance) -> Service:
         finally:
             if isinstance(request.body, RecordedBody):
                 request.body.settle(answered)
+            ROOM.give_back(room)
 
     return asked
 
 
 def _record(request: Request, limit: int) -> None:
-    """Have the end of the request noted, and its body kept if it has no more bytes than `limit`."""
+    """Have the end of the request noted, and its body kept as long as it has no more bytes than `limit`."""
     body = request.body
     assert not isinstance(body, bytes)
     if not request.upgrade:  # what follows an upgrade is not sent before the upstream has agreed to it
-        if body.length is not None and body.length > limit:
-            limit = 0
         request.body = recorded(body, limit, _nothing if request.tries is None else request.tries.request_ended)
 
 
