@@ -23,7 +23,13 @@ _PATIENCE_S = 300  # `pair` takes half a minute of CPU time, and the machine may
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            told = process.communicate(timeout=_PATIENCE_S)
+        except BaseException:
+            process.terminate()  # not killed: it has to end what it has started
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, *told)
 
 
 def test_proxies_compares_those_that_are_here(tmp_path: Path) -> None:
