@@ -6,7 +6,7 @@ import pytest
 
 from meshproxy.snapshot import Buffer, Snapshot
 
-from .support import Backend, backend, gateway, snapshot
+from .support import GET, Backend, backend, gateway, snapshot
 
 POST = b"POST / HTTP/1.1\r\nhost: h.test\r\n"
 
@@ -55,13 +55,13 @@ async def test_nothing_is_sent_on_before_the_body_is_whole() -> None:
     async with backend() as server, gateway(buffering(server)) as running:
         client = await running.client()
         await client.send(POST + b"content-length: 10\r\n\r\n01")
-        await running.client()  # by the time that is accepted, the half body has been read
-        assert server.connections == []
+        await running.exchange(GET)  # by the time that is answered, the half body has been read
+        assert not any(b"POST" in received for received in server.received)
         await client.send(b"23456789")
         answer = await client.response()
 
     assert answer.status == 200
-    assert server.received[0].endswith(b"\r\n\r\n0123456789")
+    assert any(received.endswith(b"\r\n\r\n0123456789") for received in server.received)
 
 
 async def test_a_client_that_waits_for_a_word_gets_one() -> None:

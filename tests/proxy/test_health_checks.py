@@ -236,15 +236,26 @@ async def test_an_endpoint_serves_as_long_as_its_probes_pass(
     ]
 
 
-@pytest.mark.parametrize(("lasting_s", "begun_at"), [(0.25, [0.5, 1.5, 2.5, 3.5]), (1.5, [0.5, 2.0, 3.5])])
+@pytest.mark.parametrize(
+    ("lasting_s", "begun_at"),
+    [
+        ([0.25, 0.25, 0.25, 0.25], [0.5, 1.5, 2.5, 3.5]),
+        ([1.5, 1.5, 1.5], [0.5, 2.0, 3.5]),
+        ([1.5, 0.25, 0.25, 0.25], [0.5, 2.0, 2.5, 3.5]),
+        ([3.0, 0.0, 0.0, 0.0], [0.5, 3.5, 3.5]),  # of those that were missed, one is made up for
+    ],
+)
 async def test_probes_begin_at_even_intervals_however_long_they_take_but_one_at_a_time(
-    lasting_s: float, begun_at: list[float], autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    lasting_s: list[float],
+    begun_at: list[float],
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     began, begun = trio.current_time(), []
 
     async def passed(check: HealthCheck, tls: object) -> None:
         begun.append(trio.current_time() - began)
-        await trio.sleep(lasting_s)
+        await trio.sleep(lasting_s[len(begun) - 1])
 
     monkeypatch.setattr(health, "trouble", passed)
     check = HealthCheck(TcpProbe(LOCALHOST), initial_delay_s=0.5, interval_s=1.0)

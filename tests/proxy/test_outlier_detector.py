@@ -103,6 +103,7 @@ SPLIT_2: dict[str, Any] = {
         ({"consecutive_5xx": 1}, (b"9" * 5000,), 1),
         (GATEWAY_2, (b"13", b"14", b"2", b"4", b"14"), 5),
         (SPLIT_2, (NOT_REACHED, b"0", NOT_REACHED), None),
+        (SPLIT_2 | {"consecutive_5xx": 0}, (NOT_REACHED, b"14", NOT_REACHED), None),
         ({"error_codes": (404,), "consecutive_5xx": 2}, (b"5", b"5", b"14", b"14"), 4),
     ],
 )
