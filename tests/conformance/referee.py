@@ -50,6 +50,7 @@ _ENVOYS_AT_ONCE = 2
 _CASES_AT_ONCE = 8
 # How long Envoy lingers before it closes a connection that it has given up; by default a second.
 _DELAYED_CLOSE = "0.05s"
+_BOOTSTRAP = "bootstrap.json"
 _PROBE = b"GET /probe HTTP/1.1\r\nhost: probe.invalid\r\n\r\n"
 
 
@@ -92,6 +93,17 @@ class Referee:
 
     envoy: dict[str, SocketAddress]
     ours: dict[str, SocketAddress]
+    admin: str
+    """Where Envoy's admin pages are."""
+
+    async def settled(self) -> None:
+        """Envoy has ejected whom it had reason to: its main thread does that, some time after the response."""
+
+        def look() -> None:
+            with urlopen(f"http://{self.admin}/clusters") as page:
+                page.read()
+
+        await trio.to_thread.run_sync(look)
 
 
 @asynccontextmanager
@@ -116,14 +128,14 @@ async def both(snapshots: Iterable[Snapshot], folder: Path, ill: Collection[Addr
     with envoy(whole, folder, ill) as envoys:
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)
-            yield Referee(envoys, worker.addresses)
+            yield Referee(envoys, worker.addresses, _admin_address(folder / _BOOTSTRAP).read_text())
             worker.stop()
 
 
 @contextmanager
 def envoy(snapshot: Snapshot, folder: Path, ill: Collection[Address] = ()) -> Iterator[dict[str, SocketAddress]]:
     """Envoy, running a snapshot; where it listens, by the listener's name."""
-    config = folder / "bootstrap.json"
+    config = folder / _BOOTSTRAP
     message = bootstrap(snapshot, admin=_ANY_PORT)
     config.write_text(json.dumps(_told_of_health(_hurried(message), ill), indent=1))
     with started(config, len(snapshot.listeners)) as listening:
@@ -136,7 +148,7 @@ def started(config: Path, listeners: int) -> Iterator[dict[str, SocketAddress]]:
 
     When it does not start, its own error and the file of the bootstrap are told.
     """
-    log, admin = config.with_name("envoy.log"), config.with_name("admin.address")
+    log, admin = config.with_name("envoy.log"), _admin_address(config)
     admin.unlink(missing_ok=True)
     with log.open("w") as stderr:
         process = subprocess.Popen(
@@ -151,6 +163,11 @@ def started(config: Path, listeners: int) -> Iterator[dict[str, SocketAddress]]:
     finally:
         process.kill()
         process.wait()
+
+
+def _admin_address(config: Path) -> Path:
+    """The file that tells where the admin pages are, of the Envoy that runs `config`."""
+    return config.with_name("admin.address")
 
 
 def _hurried(message: EnvoyMessage) -> EnvoyMessage:
@@ -300,6 +317,7 @@ class _Bench:
             backend: Recorder(sockets / name if backend == "unix" else None, context)
             for backend, context in contexts(case.backends).items()
         }
+        self._ejects = any(cluster.outlier_detection for cluster in self.snapshot.clusters)
 
     def start(self, nursery: trio.Nursery) -> None:
         for recorder in self._recorders.values():
@@ -314,6 +332,8 @@ class _Bench:
 
     async def pair(self, exchange: Exchange, referee: Referee) -> Pair:
         listener = _listener_name(self._name, exchange.listener)
+        if self._ejects:
+            await referee.settled()
         ours = await self._observe(exchange, referee.ours[listener])
         return Pair(exchange, await self._observe(exchange, referee.envoy[listener]), ours)
 
